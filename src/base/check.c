@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-[[noreturn]] void check_failed(const char *expression, const char *file, int line) {
+_Noreturn void check_failed(const char *expression, const char *file, int line) {
     (void)fprintf(stderr, "felix: invariant broken: %s (%s:%d)\n", expression, file, line);
     abort();
 }

@@ -7,7 +7,7 @@
 #define BASE_CHECK_H
 
 /** Prints the broken invariant with its place to standard error and aborts. */
-[[noreturn]] void check_failed(const char *expression, const char *file, int line);
+_Noreturn void check_failed(const char *expression, const char *file, int line);
 
 #define INVARIANT(expression)                                                                      \
     ((expression) ? (void)0 : check_failed(#expression, __FILE__, __LINE__))
