@@ -24,17 +24,19 @@ struct publish_ack {
 #define ACK_FRAME_BYTES_MAX (FRAME_HEADER_BYTES + 8u + 1u + 2u + ACK_MESSAGE_BYTES_MAX + 3u)
 
 /**
- * Encode a whole frame (header and body). `flags` is PUBLISH_ACK plus ACK_CODE or ACK_OFFSET.
- * The message is cut to ACK_MESSAGE_BYTES_MAX at a character boundary. OWNER and DETAIL are
- * never emitted by us. Returns the bytes written into `out`. Pure.
+ * Encode a whole frame (header and body). `flags` is PUBLISH_ACK plus what the peer understands
+ * of ACK_CODE and ACK_OFFSET; the header gets only what fits the outcome: a code on a failure, an
+ * offset on a success. A success carries no message; another message is cut to
+ * ACK_MESSAGE_BYTES_MAX at a character boundary. OWNER and DETAIL are never emitted by us.
+ * Returns the bytes written into `out`. Pure.
  */
 size_t ack_frame_encode(uint16_t flags, const struct publish_ack *ack,
                         uint8_t out[ACK_FRAME_BYTES_MAX]);
 
 /**
  * Decode a body under `flags` (all ACK_ modifiers are understood). Borrows `body`. Pure.
- *   FELIX_MALFORMED   truncated, status other than 0 or 1, message not UTF-8, ACK_OFFSET on a
- *                     failure, ACK_DETAIL without ACK_CODE
+ *   FELIX_MALFORMED   truncated, status other than 0 or 1, a text that is not UTF-8, ACK_OFFSET
+ *                     on a failure, ACK_DETAIL without ACK_CODE
  */
 enum felix_err ack_decode(uint16_t flags, struct slice body, struct publish_ack *ret);
 

@@ -41,7 +41,8 @@ size_t event_prefix_bytes(uint16_t flags);
 /**
  * Decode an event batch body under `flags` (all EVENT_ modifiers are understood; 0x0004 wins
  * over 0x0002). Every length is proven once. Borrows `body`. Pure.
- *   FELIX_MALFORMED      truncated, count larger than remaining / 4, SKIPPED without OFFSETS
+ *   FELIX_MALFORMED      truncated, count larger than remaining / 4, SKIPPED without OFFSETS,
+ *                        neither of the two layout bits
  *   FELIX_UNKNOWN_FLAGS  a bit that this layout does not know
  */
 enum felix_err event_batch_decode(uint16_t flags, struct slice body, struct event_batch *ret);

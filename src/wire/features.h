@@ -2,6 +2,7 @@
 #ifndef WIRE_FEATURES_H
 #define WIRE_FEATURES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -58,10 +59,13 @@ enum wire_retry {
 /** Static JSON name of a code or retry class; NULL for NONE and unknown values. */
 const char *wire_code_name(enum wire_code code);
 const char *wire_retry_name(enum wire_retry retry);
+
+/** The retry class that a code has unless its sender says otherwise; NONE for NONE. */
 enum wire_retry wire_code_retry(enum wire_code code);
 
-/** The reverse of wire_code_name; WIRE_CODE_NONE when unknown. */
+/** The reverse of the two names; WIRE_CODE_NONE and WIRE_RETRY_NONE when unknown. */
 enum wire_code wire_code_parse(const char *name, size_t len);
+enum wire_retry wire_retry_parse(const char *name, size_t len);
 
 /** Which felix_err a client reports for a code, and which code a broker sends for a felix_err. */
 enum felix_err wire_code_to_err(enum wire_code code);

@@ -15,6 +15,8 @@
 
 #include "base/err.h"
 #include "base/slice.h"
+#include "wire/base64.h"
+#include "wire/limits.h"
 
 enum json_kind {
     JSON_NULL,
@@ -42,7 +44,8 @@ struct json_string {
 
 struct json json_open(struct slice text);
 
-/** The kind of the next value, without taking it. JSON_INVALID at a syntax error. */
+/** The kind of the next value by its first character, without taking it. JSON_INVALID (and failed)
+ * when no value can start there. */
 enum json_kind json_peek(struct json *j);
 
 /** Enter an object or array; false (and failed) when the next value is something else. */
@@ -58,9 +61,9 @@ bool json_element(struct json *j, bool *first);
 
 /** Take the next value. False (and failed) when it is of another kind or out of range. */
 bool json_take_string(struct json *j, struct json_string *ret);
-bool json_take_u64(struct json *j, uint64_t *ret);   /* an integer literal in 0..2^64-1 */
-bool json_take_i64(struct json *j, int64_t *ret);
-bool json_take_double(struct json *j, double *ret);
+bool json_take_u64(struct json *j, uint64_t *ret);  /* an integer literal in 0..2^64-1 */
+bool json_take_i64(struct json *j, int64_t *ret);   /* an integer literal in -2^63..2^63-1 */
+bool json_take_double(struct json *j, double *ret); /* any finite number of up to 255 characters */
 bool json_take_bool(struct json *j, bool *ret);
 bool json_take_null(struct json *j);
 
@@ -76,29 +79,13 @@ bool json_string_is(const struct json_string *s, const char *text);
 /** Write the value (decoded_bytes bytes, no terminator) to `out`. */
 void json_string_decode(const struct json_string *s, uint8_t *out);
 
-/* ---- writing ---- */
+/* Writing. `text` is valid UTF-8; control characters are escaped in their short form or as \u00xx.
+ */
 
 /** Bytes that json_quote writes for `text`, quotes included. Non-ASCII stays raw, `/` too. */
 size_t json_quoted_bytes(struct slice text);
 
 /** Write `text` as a quoted JSON string; returns the bytes written. */
 size_t json_quote(struct slice text, uint8_t *out);
-
-/* ---- base64, standard alphabet, canonical padding required. Source: wire specification 5.2 ---- */
-
-size_t base64_encoded_bytes(size_t len);
-void base64_encode(struct slice in, uint8_t *out);
-
-/** Decoded length of well-formed text of `len` characters; FELIX_MALFORMED otherwise. */
-enum felix_err base64_decoded_bytes(struct slice text, size_t *ret);
-
-/** Decode into `out` (base64_decoded_bytes). FELIX_MALFORMED: alphabet, padding, unused bits. */
-enum felix_err base64_decode(struct slice text, uint8_t *out);
-
-/* base64url without padding, for tokens and keys (RFC 7515). Same results. */
-size_t base64url_encoded_bytes(size_t len);
-void base64url_encode(struct slice in, uint8_t *out);
-enum felix_err base64url_decoded_bytes(struct slice text, size_t *ret);
-enum felix_err base64url_decode(struct slice text, uint8_t *out);
 
 #endif

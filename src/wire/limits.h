@@ -8,8 +8,8 @@
 /* Before a stream has authenticated it may send only what an auth needs. */
 #define FRAME_MAX_BYTES_UNAUTHENTICATED (64u << 10)
 
-#define NAME_BYTES_MAX 65535u  /* of a tenant, namespace or stream on the wire */
-#define JSON_DEPTH_MAX 128u    /* nesting, unknown members included */
+#define NAME_BYTES_MAX 65535u /* of a tenant, namespace or stream on the wire */
+#define JSON_DEPTH_MAX 128u   /* nesting, unknown members included */
 #define ACK_MESSAGE_BYTES_MAX 512u
 
 #endif

@@ -50,6 +50,10 @@ enum start_kind {
     START_OFFSET,
 };
 
+/* Decoded payload lists have this much room in front of them in their block, so that an event
+ * frame can be made in place by writing its prefix there. */
+#define MESSAGE_HEADROOM_BYTES 32u
+
 enum cursor_reason { CURSOR_REASON_TOO_OLD = 1, CURSOR_REASON_IN_FUTURE = 2 };
 
 /* One record for all messages; which members mean something depends on the type. */
@@ -64,13 +68,17 @@ struct message {
     struct slice value; /* cache_put: value; cache_value: value; decoded bytes */
     bool has_value;     /* cache_value: false is a miss */
 
+    struct slice extension; /* unknown: the "name" of an extension request; unsupported:
+                               the same, left out when empty */
+
     /* publish, publish_batch, event, event_batch: a proven list in binary layout */
-    struct payload_list payloads;
-    bool has_record_key; /* publish: optional "key", base64 decoded */
+    struct payload_list payloads; /* MESSAGE_HEADROOM_BYTES of the block lie free before it */
+    bool has_record_key;          /* publish: optional "key", base64 decoded */
     struct slice record_key;
 
     bool has_request_id, has_subscription_id, has_ttl, has_offset;
-    bool has_client_flags, has_client_features;
+    bool has_client_flags;
+    bool has_client_features; /* auth: client_features; auth_ok: server_features */
     bool has_ack;
     uint8_t ack_mode; /* enum publish_ack_mode; the type's default when has_ack is false */
     enum start_kind start;
@@ -78,12 +86,13 @@ struct message {
     uint64_t request_id;
     uint64_t subscription_id;
     uint64_t ttl_ms;
-    uint64_t offset;               /* start offset; event offset; publish_ok offset */
+    uint64_t offset;               /* start offset; event offset; publish_ok offset; then
+                                      has_offset is set, which encoding a start ignores */
     uint64_t requested, available; /* subscribe_cursor_error */
     uint16_t flags;                /* client_flags, server_flags */
     uint32_t features;             /* client_features, server_features; 0 when absent */
-    uint32_t features_hi;
-    enum wire_code code; /* error, publish_error: NONE when absent or unknown */
+    uint32_t features_hi;          /* decoded as 0 unless features has FEATURE_EXTENDED */
+    enum wire_code code;           /* error, publish_error: NONE when absent or unknown */
     enum wire_retry retry;
 };
 
@@ -102,8 +111,11 @@ void message_deinit(struct message *m);
 
 /**
  * Encode `m` as a whole frame, header included, into a new block; returned owned, `*ret_bytes`
- * long. `payloads` is written as base64; `code` and `retry` are written only when code is not
- * NONE. Any thread.
+ * long. Members that the type requires are always written, whatever the has_ flags say; the others
+ * only when set (features also when not zero, features_hi when not zero). `payloads` is written
+ * as base64; publish and event need exactly one. `code` and `retry` are written only when code is
+ * not NONE; a retry of NONE then stands for the default class of the code. The type is not
+ * MESSAGE_UNKNOWN; all texts are valid UTF-8. Borrows what `m` points to. Any thread.
  */
 struct buf *message_encode(const struct message *m, size_t *ret_bytes);
 

@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/slice.h"
+#include "wire/utf8.h"
 
 enum publish_ack_mode {
     PUBLISH_ACK_NONE = 0, /* never on the wire in a binary body */
@@ -29,7 +30,7 @@ struct publish_head {
     uint64_t sequence;
     uint8_t ack_mode; /* enum publish_ack_mode; NONE without ACKED */
     bool keyed;
-    struct slice key; /* with KEYED; an empty key is a key */
+    struct slice key;   /* with KEYED; an empty key is a key */
     struct slice route; /* the raw bytes of the three counted names: one comparison tells
                            whether two batches go to the same stream */
     struct slice tenant;
@@ -76,7 +77,7 @@ enum felix_err payload_list_decode(struct slice in, struct payload_list *ret);
 struct payload_cursor payload_walk(const struct payload_list *list);
 bool payload_next(struct payload_cursor *cursor, struct slice *ret_payload);
 
-/** Bytes that publish_encode_head writes for `head` under `flags` (body only, no header). */
+/** Bytes that publish_head_encode writes for `head` under `flags` (body only, no header). */
 size_t publish_head_bytes(uint16_t flags, const struct publish_head *head);
 
 /**
@@ -84,8 +85,5 @@ size_t publish_head_bytes(uint16_t flags, const struct publish_head *head);
  * publish_head_bytes(). `head->route` is ignored. FELIX_TOO_LARGE for a name or key over 65535.
  */
 enum felix_err publish_head_encode(uint16_t flags, const struct publish_head *head, uint8_t *out);
-
-/** Is `text` valid UTF-8 (no surrogates, no overlong forms)? Pure. */
-bool utf8_valid(struct slice text);
 
 #endif

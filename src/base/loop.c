@@ -1,0 +1,108 @@
+/*
+ * Sleeping without losing a wake-up: the owner stores ASLEEP, then looks at its queues once more
+ * (has_work), then blocks. A waker first queues, then exchanges the state for AWAKE; only if it
+ * found ASLEEP does it pay the system call. Both sides use sequentially consistent operations:
+ * either the owner sees the queued work or the waker sees ASLEEP.
+ */
+#include "base/loop.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+
+enum { LOOP_AWAKE, LOOP_ASLEEP };
+
+#define EVENTS_PER_WAIT 16
+
+enum felix_err loop_init(struct loop *loop, uint64_t spin_ns) {
+    *loop = (struct loop){.spin_ns = spin_ns};
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->epoll_fd < 0)
+        return FELIX_SYSTEM;
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->wake_fd < 0) {
+        (void)close(loop->epoll_fd);
+        return FELIX_SYSTEM;
+    }
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &event) != 0) {
+        loop_deinit(loop);
+        return FELIX_SYSTEM;
+    }
+    return FELIX_OK;
+}
+
+void loop_deinit(struct loop *loop) {
+    (void)close(loop->wake_fd);
+    (void)close(loop->epoll_fd);
+}
+
+enum felix_err loop_add(struct loop *loop, struct loop_source *source, uint32_t epoll_events) {
+    struct epoll_event event = {.events = epoll_events, .data.ptr = source};
+    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) != 0)
+        return FELIX_SYSTEM;
+    return FELIX_OK;
+}
+
+void loop_change(struct loop *loop, struct loop_source *source, uint32_t epoll_events) {
+    struct epoll_event event = {.events = epoll_events, .data.ptr = source};
+    int rc = epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event);
+    INVARIANT(rc == 0);
+}
+
+void loop_remove(struct loop *loop, struct loop_source *source) {
+    (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+}
+
+void loop_wake(struct loop *loop) {
+    if (atomic_exchange(&loop->state, LOOP_AWAKE) != LOOP_ASLEEP)
+        return;
+    uint64_t one = 1;
+    ssize_t written = write(loop->wake_fd, &one, sizeof one);
+    INVARIANT(written == (ssize_t)sizeof one || errno == EAGAIN);
+}
+
+static int dispatch(struct loop *loop, const struct timespec *timeout) {
+    struct epoll_event events[EVENTS_PER_WAIT];
+    int count = epoll_pwait2(loop->epoll_fd, events, EVENTS_PER_WAIT, timeout, NULL);
+    for (int i = 0; i < count; i++) {
+        struct loop_source *source = events[i].data.ptr;
+        if (source != NULL) {
+            source->on_ready(source, events[i].events);
+            continue;
+        }
+        uint64_t ignored;
+        ssize_t got = read(loop->wake_fd, &ignored, sizeof ignored);
+        INVARIANT(got == (ssize_t)sizeof ignored || errno == EAGAIN);
+    }
+    return count;
+}
+
+static struct timespec timespec_of(uint64_t ns) {
+    return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+}
+
+void loop_wait(struct loop *loop, uint64_t deadline_ns, bool (*has_work)(void *), void *context) {
+    static const struct timespec no_wait = {0};
+    uint64_t now_ns = clock_now_ns();
+
+    do {
+        if (dispatch(loop, &no_wait) > 0 || (has_work != NULL && has_work(context)))
+            return;
+        now_ns = clock_now_ns();
+        if (now_ns >= deadline_ns)
+            return;
+    } while (now_ns - loop->last_active_ns < loop->spin_ns);
+
+    atomic_store(&loop->state, LOOP_ASLEEP);
+    if (has_work == NULL || !has_work(context)) {
+        struct timespec timeout = timespec_of(deadline_ns - now_ns);
+        (void)dispatch(loop, deadline_ns == LOOP_NO_DEADLINE ? NULL : &timeout);
+        loop->wakeups++;
+    }
+    atomic_store(&loop->state, LOOP_AWAKE);
+}

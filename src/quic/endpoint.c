@@ -1,0 +1,405 @@
+/*
+ * What happens to a datagram:
+ *
+ *   not QUIC, or a version that we do not speak     -> version negotiation (rate-limited) or
+ * nothing its id is in the table                          -> that connection its id names another
+ * reactor of this port       -> handed over an Initial of a client                          -> new
+ * connection, or Retry when many are half open, or refused when the node is full anything else ->
+ * stateless reset, shorter than what came (RFC 9000, 10.3), rate-limited
+ */
+#include "quic/endpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+
+#define RECEIVE_CALLS_PER_TURN 4u
+#define RETRY_TOKEN_VALID_NS (10 * NS_PER_S)
+#define RESET_INTERVAL_NS NS_PER_MS /* at most a thousand stray answers a second */
+#define RESET_BYTES_MIN 41u
+#define RESET_RANDOM_BYTES 24u
+#define INITIAL_BYTES_MIN 1200u
+
+enum felix_err quic_endpoint_new(const struct quic_endpoint_options *options,
+                                 struct quic_endpoint **ret, struct felix_error *reterr) {
+    struct quic_endpoint *endpoint = xcalloc(1, sizeof *endpoint);
+    endpoint->settings = *options->settings;
+    endpoint->handler = options->handler;
+    endpoint->user = options->user;
+    endpoint->reactor = options->reactor;
+    endpoint->reactor_count = options->reactor_count;
+    endpoint->accepting = options->tls != NULL;
+    memcpy(endpoint->static_secret, options->static_secret, sizeof endpoint->static_secret);
+
+    enum felix_err err = udp_open(&endpoint->udp, &options->bind, options->reactor_count > 1,
+                                  endpoint->settings.udp_recv_buffer_bytes,
+                                  endpoint->settings.udp_send_buffer_bytes, reterr);
+    if (err != FELIX_OK) {
+        free(endpoint);
+        return err;
+    }
+    if (options->tls != NULL)
+        endpoint->tls = quic_tls_ref(options->tls);
+    cid_table_init(&endpoint->cids);
+    endpoint->send_memory = xmalloc(ENDPOINT_SEND_BYTES);
+    *ret = endpoint;
+    return FELIX_OK;
+}
+
+void quic_endpoint_free(struct quic_endpoint *endpoint) {
+    if (endpoint == NULL)
+        return;
+    while (endpoint->dirty_head != NULL) {
+        endpoint->dirty_head->dirty = false;
+        endpoint->dirty_head = endpoint->dirty_head->dirty_next;
+    }
+    endpoint->dirty_tail = NULL;
+    for (struct quic_conn *conn = endpoint->conns; conn != NULL; conn = endpoint->conns) {
+        conn->dirty = true; /* handlers must not put it into the list again */
+        struct quic_conn *next = conn->all_next;
+        if (!conn->told_closed && conn->close.err == FELIX_OK)
+            conn->close.err = FELIX_CLOSED;
+        conn->dirty = false;
+        conn_free(conn);
+        endpoint->conns = next;
+        while (endpoint->dirty_head != NULL) {
+            endpoint->dirty_head->dirty = false;
+            endpoint->dirty_head = endpoint->dirty_head->dirty_next;
+        }
+        endpoint->dirty_tail = NULL;
+    }
+    cid_table_deinit(&endpoint->cids);
+    udp_close(&endpoint->udp);
+    quic_tls_unref(endpoint->tls);
+    free(endpoint->send_memory);
+    free(endpoint->heap);
+    free(endpoint);
+}
+
+uint16_t quic_endpoint_port(const struct quic_endpoint *endpoint) {
+    const struct sockaddr_storage *local = &endpoint->udp.local;
+    if (local->ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)(const void *)local)->sin6_port);
+    return ntohs(((const struct sockaddr_in *)(const void *)local)->sin_port);
+}
+
+/* ---- answers outside connections ---- */
+
+static bool may_answer_stray(struct quic_endpoint *endpoint) {
+    if (endpoint->now_ns < endpoint->next_reset_ns)
+        return false;
+    endpoint->next_reset_ns = endpoint->now_ns + RESET_INTERVAL_NS;
+    return true;
+}
+
+static void send_stray(struct quic_endpoint *endpoint, const struct udp_packet *packet,
+                       const uint8_t *data, size_t len) {
+    udp_send(&endpoint->udp, packet->local, packet->peer, data, len, len);
+    counter_add(&endpoint->counters.datagrams_out, 1);
+}
+
+static void send_version_negotiation(struct quic_endpoint *endpoint,
+                                     const struct udp_packet *packet,
+                                     const ngtcp2_version_cid *ids) {
+    static const uint32_t versions[] = {NGTCP2_PROTO_VER_V1};
+    uint8_t out[256], unpredictable;
+    if (packet->data.len < INITIAL_BYTES_MIN || !may_answer_stray(endpoint))
+        return;
+    ssize_t got = getrandom(&unpredictable, 1, 0);
+    INVARIANT(got == 1);
+    ngtcp2_ssize len = ngtcp2_pkt_write_version_negotiation(
+        out, sizeof out, unpredictable, ids->scid, ids->scidlen, ids->dcid, ids->dcidlen, versions,
+        sizeof versions / sizeof versions[0]);
+    if (len <= 0)
+        return;
+    counter_add(&endpoint->counters.version_negotiations_sent, 1);
+    send_stray(endpoint, packet, out, (size_t)len);
+}
+
+static void send_reset(struct quic_endpoint *endpoint, const struct udp_packet *packet,
+                       const ngtcp2_version_cid *ids) {
+    if (packet->data.len <= RESET_BYTES_MIN || ids->dcidlen != CID_BYTES ||
+        !may_answer_stray(endpoint)) {
+        counter_add(&endpoint->counters.datagrams_dropped, 1);
+        return;
+    }
+    ngtcp2_cid cid;
+    ngtcp2_cid_init(&cid, ids->dcid, ids->dcidlen);
+    uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN], random[RESET_RANDOM_BYTES], out[64];
+    if (ngtcp2_crypto_generate_stateless_reset_token(token, endpoint->static_secret,
+                                                     sizeof endpoint->static_secret, &cid) != 0 ||
+        getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return;
+    ngtcp2_ssize len =
+        ngtcp2_pkt_write_stateless_reset(out, sizeof out, token, random, sizeof random);
+    if (len <= 0)
+        return;
+    counter_add(&endpoint->counters.resets_sent, 1);
+    send_stray(endpoint, packet, out, (size_t)len);
+}
+
+static void send_retry(struct quic_endpoint *endpoint, const struct udp_packet *packet,
+                       const ngtcp2_pkt_hd *hd) {
+    struct cid fresh = cid_generate((uint8_t)endpoint->reactor);
+    ngtcp2_cid scid;
+    ngtcp2_cid_init(&scid, fresh.bytes, fresh.len);
+    uint8_t token[NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN2], out[256];
+    ngtcp2_ssize token_bytes = ngtcp2_crypto_generate_retry_token2(
+        token, endpoint->static_secret, sizeof endpoint->static_secret, hd->version,
+        (const ngtcp2_sockaddr *)packet->peer, sockaddr_bytes(packet->peer), &scid, &hd->dcid,
+        endpoint->now_ns);
+    if (token_bytes < 0)
+        return;
+    ngtcp2_ssize len = ngtcp2_crypto_write_retry(out, sizeof out, hd->version, &hd->scid, &scid,
+                                                 &hd->dcid, token, (size_t)token_bytes);
+    if (len <= 0)
+        return;
+    counter_add(&endpoint->counters.retries_sent, 1);
+    send_stray(endpoint, packet, out, (size_t)len);
+}
+
+static void refuse(struct quic_endpoint *endpoint, const struct udp_packet *packet,
+                   const ngtcp2_pkt_hd *hd, uint64_t code) {
+    uint8_t out[256];
+    ngtcp2_ssize len = ngtcp2_crypto_write_connection_close(out, sizeof out, hd->version, &hd->scid,
+                                                            &hd->dcid, code, NULL, 0);
+    counter_add(&endpoint->counters.conns_refused, 1);
+    if (len > 0 && may_answer_stray(endpoint))
+        send_stray(endpoint, packet, out, (size_t)len);
+}
+
+/* ---- new connections ---- */
+
+/* A token from another broker or another life is not ours to judge: as if there were none. */
+static bool retry_token_valid(struct quic_endpoint *endpoint, const struct udp_packet *packet,
+                              const ngtcp2_pkt_hd *hd, ngtcp2_cid *ret_odcid) {
+    if (hd->tokenlen == 0 || hd->token[0] != NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2)
+        return false;
+    int rc = ngtcp2_crypto_verify_retry_token2(
+        ret_odcid, hd->token, hd->tokenlen, endpoint->static_secret, sizeof endpoint->static_secret,
+        hd->version, (const ngtcp2_sockaddr *)packet->peer, sockaddr_bytes(packet->peer), &hd->dcid,
+        RETRY_TOKEN_VALID_NS, endpoint->now_ns);
+    if (rc != 0)
+        counter_add(&endpoint->counters.tokens_invalid, 1);
+    return rc == 0;
+}
+
+static void accept_initial(struct quic_endpoint *endpoint, const struct udp_packet *packet,
+                           const ngtcp2_version_cid *ids) {
+    ngtcp2_pkt_hd hd;
+    if (ngtcp2_accept(&hd, packet->data.data, packet->data.len) != 0) {
+        if ((packet->data.data[0] & 0x80) == 0)
+            send_reset(endpoint, packet, ids);
+        else
+            counter_add(&endpoint->counters.datagrams_dropped, 1);
+        return;
+    }
+    if (!endpoint->accepting || endpoint->conn_count >= endpoint->settings.max_connections) {
+        refuse(endpoint, packet, &hd, NGTCP2_CONNECTION_REFUSED);
+        return;
+    }
+    ngtcp2_cid odcid;
+    bool validated = retry_token_valid(endpoint, packet, &hd, &odcid);
+    if (!validated && endpoint->half_open_count >= endpoint->settings.max_half_open) {
+        send_retry(endpoint, packet, &hd);
+        return;
+    }
+    struct quic_conn *conn = conn_new_server(endpoint, &hd, packet->local, packet->peer,
+                                             validated ? &odcid : NULL, endpoint->now_ns);
+    if (conn == NULL) {
+        refuse(endpoint, packet, &hd, NGTCP2_INTERNAL_ERROR);
+        return;
+    }
+    conn_read(conn, packet->local, packet->peer, packet->data, endpoint->now_ns);
+}
+
+static void on_packet(void *context, const struct udp_packet *packet) {
+    struct quic_endpoint *endpoint = context;
+    counter_add(&endpoint->counters.datagrams_in, 1);
+    counter_add(&endpoint->counters.bytes_in, packet->data.len);
+
+    ngtcp2_version_cid ids;
+    int rc = ngtcp2_pkt_decode_version_cid(&ids, packet->data.data, packet->data.len, CID_BYTES);
+    if (rc == NGTCP2_ERR_VERSION_NEGOTIATION && endpoint->tls != NULL) {
+        send_version_negotiation(endpoint, packet, &ids);
+        return;
+    }
+    if (rc != 0) {
+        counter_add(&endpoint->counters.datagrams_dropped, 1);
+        return;
+    }
+    struct quic_conn *conn = cid_table_find(&endpoint->cids, ids.dcid, ids.dcidlen);
+    if (conn != NULL) {
+        conn_read(conn, packet->local, packet->peer, packet->data, endpoint->now_ns);
+        return;
+    }
+    int reactor = cid_reactor(ids.dcid, ids.dcidlen);
+    if (reactor >= 0 && (unsigned)reactor != endpoint->reactor &&
+        (unsigned)reactor < endpoint->reactor_count) {
+        counter_add(&endpoint->counters.datagrams_forwarded, 1);
+        endpoint->handler->forward(endpoint, (unsigned)reactor, packet->local, packet->peer,
+                                   packet->data);
+        return;
+    }
+    if (endpoint->tls == NULL) {
+        counter_add(&endpoint->counters.datagrams_dropped, 1);
+        return;
+    }
+    accept_initial(endpoint, packet, &ids);
+}
+
+/* ---- a turn ---- */
+
+static void advance(struct quic_endpoint *endpoint, uint64_t now_ns) {
+    if (now_ns > endpoint->now_ns)
+        endpoint->now_ns = now_ns;
+}
+
+bool quic_endpoint_receive(struct quic_endpoint *endpoint, uint64_t now_ns) {
+    advance(endpoint, now_ns);
+    unsigned count = 0;
+    for (unsigned i = 0; i < RECEIVE_CALLS_PER_TURN; i++) {
+        count = udp_receive(&endpoint->udp, on_packet, endpoint);
+        counter_add(&endpoint->counters.recv_calls, 1);
+        if (count < UDP_RECV_BATCH)
+            return false;
+    }
+    return true;
+}
+
+void quic_endpoint_deliver(struct quic_endpoint *endpoint, const struct sockaddr_storage *local,
+                           const struct sockaddr_storage *peer, struct slice packet,
+                           uint64_t now_ns) {
+    advance(endpoint, now_ns);
+    struct udp_packet one = {.data = packet, .local = local, .peer = peer};
+    on_packet(endpoint, &one);
+}
+
+bool quic_endpoint_flush(struct quic_endpoint *endpoint, uint64_t now_ns) {
+    advance(endpoint, now_ns);
+    while (endpoint->heap_count > 0 && endpoint->heap[0]->expiry_ns <= endpoint->now_ns) {
+        struct quic_conn *conn = endpoint->heap[0];
+        endpoint_timer_clear(endpoint, conn);
+        conn_expire(conn, endpoint->now_ns);
+    }
+    if (udp_blocked(&endpoint->udp) && !udp_retry(&endpoint->udp))
+        return false;
+
+    struct quic_conn *last = endpoint->dirty_tail;
+    bool more = false;
+    while (endpoint->dirty_head != NULL) {
+        struct quic_conn *conn = endpoint->dirty_head;
+        endpoint->dirty_head = conn->dirty_next;
+        if (endpoint->dirty_head == NULL)
+            endpoint->dirty_tail = NULL;
+        conn->dirty = false;
+        bool was_last = conn == last;
+        if (!conn_flush(conn, endpoint->now_ns)) {
+            conn_mark_dirty(conn);
+            more = true;
+        }
+        if (was_last)
+            break; /* what was marked meanwhile is for the next turn */
+    }
+    counter_set(&endpoint->counters.send_calls, endpoint->udp.send_calls);
+    return (more || endpoint->dirty_head != NULL) && !udp_blocked(&endpoint->udp);
+}
+
+bool quic_endpoint_blocked(const struct quic_endpoint *endpoint) {
+    return udp_blocked(&endpoint->udp);
+}
+
+void quic_endpoint_accept(struct quic_endpoint *endpoint, bool accepting) {
+    endpoint->accepting = accepting;
+}
+
+void quic_endpoint_set_tls(struct quic_endpoint *endpoint, struct quic_tls *tls) {
+    quic_tls_ref(tls);
+    quic_tls_unref(endpoint->tls);
+    endpoint->tls = tls;
+}
+
+struct quic_conn *quic_connect(struct quic_endpoint *endpoint, struct quic_tls *tls,
+                               const char *server_name, const struct sockaddr_storage *peer,
+                               void *user, uint64_t now_ns) {
+    advance(endpoint, now_ns);
+    return conn_new_client(endpoint, tls, server_name, &endpoint->udp.local, peer, user,
+                           endpoint->now_ns);
+}
+
+/* ---- timers: a binary heap, each connection knows its place ---- */
+
+static void heap_put(struct quic_endpoint *endpoint, size_t at, struct quic_conn *conn) {
+    endpoint->heap[at] = conn;
+    conn->heap_index = at;
+}
+
+static void heap_up(struct quic_endpoint *endpoint, size_t at) {
+    struct quic_conn *conn = endpoint->heap[at];
+    while (at > 0) {
+        size_t parent = (at - 1) / 2;
+        if (endpoint->heap[parent]->expiry_ns <= conn->expiry_ns)
+            break;
+        heap_put(endpoint, at, endpoint->heap[parent]);
+        at = parent;
+    }
+    heap_put(endpoint, at, conn);
+}
+
+static void heap_down(struct quic_endpoint *endpoint, size_t at) {
+    struct quic_conn *conn = endpoint->heap[at];
+    for (;;) {
+        size_t child = at * 2 + 1;
+        if (child >= endpoint->heap_count)
+            break;
+        if (child + 1 < endpoint->heap_count &&
+            endpoint->heap[child + 1]->expiry_ns < endpoint->heap[child]->expiry_ns)
+            child++;
+        if (conn->expiry_ns <= endpoint->heap[child]->expiry_ns)
+            break;
+        heap_put(endpoint, at, endpoint->heap[child]);
+        at = child;
+    }
+    heap_put(endpoint, at, conn);
+}
+
+void endpoint_timer_set(struct quic_endpoint *endpoint, struct quic_conn *conn, uint64_t due_ns) {
+    if (conn->heap_index == SIZE_MAX) {
+        if (endpoint->heap_count == endpoint->heap_capacity) {
+            endpoint->heap_capacity =
+                endpoint->heap_capacity == 0 ? 64 : endpoint->heap_capacity * 2;
+            endpoint->heap =
+                xrealloc(endpoint->heap, endpoint->heap_capacity * sizeof *endpoint->heap);
+        }
+        conn->expiry_ns = due_ns;
+        heap_put(endpoint, endpoint->heap_count++, conn);
+        heap_up(endpoint, conn->heap_index);
+        return;
+    }
+    bool earlier = due_ns < conn->expiry_ns;
+    conn->expiry_ns = due_ns;
+    if (earlier)
+        heap_up(endpoint, conn->heap_index);
+    else
+        heap_down(endpoint, conn->heap_index);
+}
+
+void endpoint_timer_clear(struct quic_endpoint *endpoint, struct quic_conn *conn) {
+    size_t at = conn->heap_index;
+    if (at == SIZE_MAX)
+        return;
+    conn->heap_index = SIZE_MAX;
+    struct quic_conn *last = endpoint->heap[--endpoint->heap_count];
+    if (last == conn)
+        return;
+    heap_put(endpoint, at, last);
+    heap_up(endpoint, at);
+    heap_down(endpoint, last->heap_index);
+}
+
+uint64_t quic_endpoint_deadline(const struct quic_endpoint *endpoint) {
+    return endpoint->heap_count > 0 ? endpoint->heap[0]->expiry_ns : LOOP_NO_DEADLINE;
+}
