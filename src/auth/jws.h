@@ -23,7 +23,8 @@ struct jws {
 /** Split a token at its two dots; the parts borrow from it. False: too long, or another form. */
 bool jws_split(struct slice token, struct jws *ret);
 
-/** Decode one part into `out`, which has room for JWS_PART_BYTES_MAX bytes. False: not base64url. */
+/** Decode one part into `out`, which has room for JWS_PART_BYTES_MAX bytes. False: not base64url.
+ */
 bool jws_decode(struct slice part, uint8_t *out, struct slice *ret);
 
 #endif

@@ -454,9 +454,9 @@ static bool row_verify(const struct key_row *row, const struct auth_signed *what
 
     if (gnutls_pubkey_init(&key) != 0)
         return false;
-    bool good = gnutls_pubkey_import_ecc_raw(key, GNUTLS_ECC_CURVE_ED25519, &x, NULL) == 0 &&
-                gnutls_pubkey_verify_data2(key, GNUTLS_SIGN_EDDSA_ED25519, 0, &message,
-                                           &signature) >= 0;
+    bool good =
+        gnutls_pubkey_import_ecc_raw(key, GNUTLS_ECC_CURVE_ED25519, &x, NULL) == 0 &&
+        gnutls_pubkey_verify_data2(key, GNUTLS_SIGN_EDDSA_ED25519, 0, &message, &signature) >= 0;
     gnutls_pubkey_deinit(key);
     return good;
 }

@@ -1,7 +1,7 @@
 /*
- * GnuTLS 3.7 derives an Ed25519 public key only when it reads a private key in PKCS #8, so a seed is
- * wrapped into those 16 bytes of DER first. All keys come through there: a key whose halves do not
- * belong together cannot exist here.
+ * GnuTLS 3.7 derives an Ed25519 public key only when it reads a private key in PKCS #8, so a seed
+ * is wrapped into those 16 bytes of DER first. All keys come through there: a key whose halves do
+ * not belong together cannot exist here.
  *
  * A minted token goes through claims_accept before it is handed out: what a broker would refuse is
  * an error where somebody can still read it.
@@ -231,8 +231,7 @@ static enum felix_err mint_key_parse(struct slice text, struct mint_key *ret,
     mint_key_wipe(&key);
     if (err != FELIX_OK)
         return err;
-    if (jwk.x.raw.data != NULL &&
-        (!jwk_bytes32(&jwk.x, x) || memcmp(x, ret->x, sizeof x) != 0)) {
+    if (jwk.x.raw.data != NULL && (!jwk_bytes32(&jwk.x, x) || memcmp(x, ret->x, sizeof x) != 0)) {
         mint_key_wipe(ret);
         return error_set(reterr, FELIX_BAD_JSON, 0, "x is not the public key of d");
     }

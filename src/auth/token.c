@@ -47,7 +47,8 @@ static bool header_read(struct slice json, struct token_header *h) {
         bool good = true;
         if (json_string_is(&name, "alg")) {
             struct json_string alg;
-            good = !h->algorithm_good && json_take_string(&j, &alg) && json_string_is(&alg, "EdDSA");
+            good =
+                !h->algorithm_good && json_take_string(&j, &alg) && json_string_is(&alg, "EdDSA");
             h->algorithm_good = good;
         } else if (json_string_is(&name, "kid")) {
             good = header_read_kid(&j, h);

@@ -67,12 +67,15 @@ struct buf *buf_new(size_t capacity) {
     b->size_class = (uint8_t)size_class;
     b->capacity = capacity;
     b->next = NULL;
+    b->companion = NULL;
     live_add((ptrdiff_t)capacity);
     return b;
 }
 
 void buf_release(struct buf *b) {
     live_add(-(ptrdiff_t)b->capacity);
+    if (b->companion != NULL)
+        buf_unref(b->companion);
     if (FELIX_POOLS && b->size_class != BUF_CLASS_NONE) {
         struct free_list *list = &free_lists[b->size_class];
         if ((list->count + 1) * b->capacity <= THREAD_KEEP_BYTES) {

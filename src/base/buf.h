@@ -24,6 +24,7 @@ struct buf {
     uint8_t size_class; /* index of the free list, or BUF_CLASS_NONE */
     size_t capacity;    /* usable bytes in data */
     struct buf *next;   /* link of the free list, or for the holder of the only reference */
+    struct buf *companion; /* one reference, dropped together with this block; may be NULL */
     _Alignas(16) uint8_t data[];
 };
 

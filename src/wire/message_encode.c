@@ -1,7 +1,7 @@
 /*
  * A message is written twice by the same code: first into nowhere, which only counts, then into a
- * block of exactly that size. So the sizes cannot drift from the bytes. Strings and base64 are
- * counted without being looked at more than once.
+ * block of that size. So the sizes cannot drift from the bytes. Counting looks at the characters
+ * of strings only; the length of base64 follows from that of the bytes.
  */
 #include "base/check.h"
 #include "wire/frame.h"
@@ -69,7 +69,8 @@ static void put_payloads(struct message_sink *s, const struct payload_list *list
 static void put_payload(struct message_sink *s, const struct payload_list *list) {
     struct payload_cursor cursor = payload_walk(list);
     struct slice payload;
-    INVARIANT(list->count == 1 && payload_next(&cursor, &payload));
+    bool found = list->count == 1 && payload_next(&cursor, &payload);
+    INVARIANT(found);
     put_base64(s, payload);
 }
 
@@ -95,7 +96,7 @@ static const char *retry_name(const struct message *m) {
 
 /* Is an optional member set? Only asked for those that can be optional. */
 static bool member_is_set(const struct message *m, enum message_member member) {
-    switch (member) {
+    switch ((unsigned)member) {
     case MEMBER_RECORD_KEY:
         return m->has_record_key;
     case MEMBER_EXTENSION:
@@ -126,77 +127,104 @@ static bool member_is_set(const struct message *m, enum message_member member) {
     case MEMBER_CODE:
     case MEMBER_RETRY:
         return m->code != WIRE_CODE_NONE;
-    case MEMBER_DETAIL:
     default:
         return false;
     }
 }
 
-static void put_value(struct message_sink *s, const struct message *m, enum message_member member) {
-    switch (member) {
+/* The text of a string member; NULL when the member is not one. */
+static const struct slice *member_text(const struct message *m, enum message_member member) {
+    switch ((unsigned)member) {
     case MEMBER_TENANT_ID:
-        return put_string(s, m->tenant);
+        return &m->tenant;
     case MEMBER_NAMESPACE:
-        return put_string(s, m->namespace_);
+        return &m->namespace_;
     case MEMBER_STREAM:
-        return put_string(s, m->stream);
+        return &m->stream;
     case MEMBER_CACHE:
-        return put_string(s, m->cache);
+        return &m->cache;
     case MEMBER_KEY:
-        return put_string(s, m->key);
-    case MEMBER_RECORD_KEY:
-        return put_base64(s, m->record_key);
+        return &m->key;
     case MEMBER_TOKEN:
-        return put_string(s, m->token);
+        return &m->token;
     case MEMBER_MESSAGE:
     case MEMBER_REQUEST_TYPE:
-        return put_string(s, m->text);
+        return &m->text;
     case MEMBER_EXTENSION:
-        return put_string(s, m->extension);
-    case MEMBER_VALUE:
-        return put_base64(s, m->value);
-    case MEMBER_PAYLOAD:
-        return put_payload(s, &m->payloads);
-    case MEMBER_PAYLOADS:
-        return put_payloads(s, &m->payloads);
+        return &m->extension;
+    default:
+        return NULL;
+    }
+}
+
+/* The value of a numeric member. */
+static uint64_t member_number(const struct message *m, enum message_member member) {
+    switch ((unsigned)member) {
     case MEMBER_REQUEST_ID:
-        return put_u64(s, m->request_id);
+        return m->request_id;
     case MEMBER_SUBSCRIPTION_ID:
-        return put_u64(s, m->subscription_id);
+        return m->subscription_id;
     case MEMBER_TTL_MS:
-        return put_u64(s, m->ttl_ms);
+        return m->ttl_ms;
     case MEMBER_OFFSET:
     case MEMBER_BASE_OFFSET:
-        return put_u64(s, m->offset);
+        return m->offset;
     case MEMBER_REQUESTED:
-        return put_u64(s, m->requested);
+        return m->requested;
     case MEMBER_AVAILABLE:
-        return put_u64(s, m->available);
+        return m->available;
     case MEMBER_CLIENT_FLAGS:
     case MEMBER_SERVER_FLAGS:
-        return put_u64(s, m->flags);
+        return m->flags;
     case MEMBER_CLIENT_FEATURES:
     case MEMBER_SERVER_FEATURES:
-        return put_u64(s, m->features);
+        return m->features;
     case MEMBER_CLIENT_FEATURES_HI:
     case MEMBER_SERVER_FEATURES_HI:
-        return put_u64(s, m->features_hi);
+        return m->features_hi;
+    default:
+        UNREACHED();
+    }
+}
+
+static void put_value(struct message_sink *s, const struct message *m, enum message_member member) {
+    const struct slice *text = member_text(m, member);
+    if (text != NULL) {
+        put_string(s, *text);
+        return;
+    }
+    switch ((unsigned)member) {
+    case MEMBER_RECORD_KEY:
+        put_base64(s, m->record_key);
+        break;
+    case MEMBER_VALUE:
+        put_base64(s, m->value);
+        break;
+    case MEMBER_PAYLOAD:
+        put_payload(s, &m->payloads);
+        break;
+    case MEMBER_PAYLOADS:
+        put_payloads(s, &m->payloads);
+        break;
     case MEMBER_ACK:
-        return put_word(s, ack_name(m->ack_mode));
+        put_word(s, ack_name(m->ack_mode));
+        break;
     case MEMBER_START:
-        return put_start(s, m);
+        put_start(s, m);
+        break;
     case MEMBER_REASON:
-        return put_word(s, m->reason == CURSOR_REASON_TOO_OLD ? "too_old" : "in_future");
+        put_word(s, m->reason == CURSOR_REASON_TOO_OLD ? "too_old" : "in_future");
+        break;
     case MEMBER_CODE:
-        return put_word(s, wire_code_name(m->code));
+        put_word(s, wire_code_name(m->code));
+        break;
     case MEMBER_RETRY:
-        return put_word(s, retry_name(m));
-    case MEMBER_EXTENSION_NAME:
-    case MEMBER_READABLE_REQUEST_ID:
-    case MEMBER_DETAIL:
+        put_word(s, retry_name(m));
+        break;
+    default:
+        put_u64(s, member_number(m, member));
         break;
     }
-    UNREACHED();
 }
 
 static void put_message(struct message_sink *s, const struct message *m) {
@@ -229,6 +257,7 @@ struct buf *message_encode(const struct message *m, size_t *ret_bytes) {
     frame_header_encode(frame->data, 0, (uint32_t)count.bytes);
     struct message_sink text = {.out = frame->data + FRAME_HEADER_BYTES};
     put_message(&text, m);
+    INVARIANT(text.bytes == count.bytes);
     *ret_bytes = FRAME_HEADER_BYTES + text.bytes;
     return frame;
 }

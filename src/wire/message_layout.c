@@ -1,79 +1,59 @@
 #include "wire/message_layout.h"
 
 #define REQUIRED(member) {MEMBER_##member, MEMBER_REQUIRED}
+#define REQUIRED_NULLABLE(member) {MEMBER_##member, MEMBER_REQUIRED_NULLABLE}
 #define OPTIONAL(member) {MEMBER_##member, MEMBER_OPTIONAL}
-#define SCOPE REQUIRED(TENANT_ID), REQUIRED(NAMESPACE)
+#define OPTIONAL_AS_NULL(member) {MEMBER_##member, MEMBER_OPTIONAL_AS_NULL}
+
+#define STREAM_NAME REQUIRED(TENANT_ID), REQUIRED(NAMESPACE), REQUIRED(STREAM)
+#define CACHE_ENTRY REQUIRED(TENANT_ID), REQUIRED(NAMESPACE), REQUIRED(CACHE), REQUIRED(KEY)
 #define REFUSAL REQUIRED(MESSAGE), OPTIONAL(CODE), OPTIONAL(RETRY), OPTIONAL(DETAIL)
-#define CACHE_ENTRY SCOPE, REQUIRED(CACHE), REQUIRED(KEY)
+
+#define TO_BROKER false
+#define FROM_BROKER true
+#define LAYOUT(id, name, direction, ...)                                                           \
+    [MESSAGE_##id] = {                                                                             \
+        .type = name,                                                                              \
+        .from_broker = direction,                                                                  \
+        .member_count =                                                                            \
+            sizeof((struct member_layout[]){__VA_ARGS__}) / sizeof(struct member_layout),          \
+        .members = {__VA_ARGS__},                                                                  \
+    }
 
 static const struct message_layout layouts[] = {
-    [MESSAGE_UNKNOWN] = {"unknown",
-                         false,
-                         2,
-                         {OPTIONAL(READABLE_REQUEST_ID), OPTIONAL(EXTENSION_NAME)}},
-    [MESSAGE_AUTH] = {"auth",
-                      false,
-                      5,
-                      {REQUIRED(TENANT_ID), REQUIRED(TOKEN), OPTIONAL(CLIENT_FLAGS),
-                       OPTIONAL(CLIENT_FEATURES), OPTIONAL(CLIENT_FEATURES_HI)}},
-    [MESSAGE_PUBLISH] = {"publish",
-                         false,
-                         7,
-                         {SCOPE, REQUIRED(STREAM), REQUIRED(PAYLOAD), OPTIONAL(RECORD_KEY),
-                          OPTIONAL(REQUEST_ID), OPTIONAL(ACK)}},
-    [MESSAGE_PUBLISH_BATCH] = {"publish_batch",
-                               false,
-                               7,
-                               {SCOPE, REQUIRED(STREAM), REQUIRED(PAYLOADS), OPTIONAL(RECORD_KEY),
-                                OPTIONAL(REQUEST_ID), OPTIONAL(ACK)}},
-    [MESSAGE_SUBSCRIBE] = {"subscribe",
-                           false,
-                           5,
-                           {SCOPE, REQUIRED(STREAM), OPTIONAL(SUBSCRIPTION_ID), OPTIONAL(START)}},
-    [MESSAGE_CACHE_PUT] = {"cache_put",
-                           false,
-                           7,
-                           {CACHE_ENTRY,
-                            REQUIRED(VALUE),
-                            OPTIONAL(REQUEST_ID),
-                            {MEMBER_TTL_MS, MEMBER_OPTIONAL_AS_NULL}}},
-    [MESSAGE_CACHE_GET] = {"cache_get", false, 5, {CACHE_ENTRY, OPTIONAL(REQUEST_ID)}},
-    [MESSAGE_CACHE_DELETE] = {"cache_delete", false, 5, {CACHE_ENTRY, OPTIONAL(REQUEST_ID)}},
-    [MESSAGE_AUTH_OK] = {"auth_ok",
-                         true,
-                         3,
-                         {REQUIRED(SERVER_FLAGS), OPTIONAL(SERVER_FEATURES),
-                          OPTIONAL(SERVER_FEATURES_HI)}},
-    [MESSAGE_OK] = {.type = "ok", .from_broker = true},
-    [MESSAGE_ERROR] = {"error", true, 4, {REFUSAL}},
-    [MESSAGE_PUBLISH_OK] = {"publish_ok", true, 2, {REQUIRED(REQUEST_ID), OPTIONAL(OFFSET)}},
-    [MESSAGE_PUBLISH_ERROR] = {"publish_error", true, 5, {REQUIRED(REQUEST_ID), REFUSAL}},
-    [MESSAGE_SUBSCRIBED] = {"subscribed", true, 1, {REQUIRED(SUBSCRIPTION_ID)}},
-    [MESSAGE_EVENT_STREAM_HELLO] = {"event_stream_hello", true, 1, {REQUIRED(SUBSCRIPTION_ID)}},
-    [MESSAGE_EVENT] = {"event",
-                       true,
-                       5,
-                       {SCOPE, REQUIRED(STREAM), REQUIRED(PAYLOAD), OPTIONAL(OFFSET)}},
-    [MESSAGE_EVENT_BATCH] = {"event_batch",
-                             true,
-                             5,
-                             {SCOPE, REQUIRED(STREAM), REQUIRED(PAYLOADS), OPTIONAL(BASE_OFFSET)}},
-    [MESSAGE_SUBSCRIBE_CURSOR_ERROR] = {"subscribe_cursor_error",
-                                        true,
-                                        3,
-                                        {REQUIRED(REASON), REQUIRED(REQUESTED),
-                                         REQUIRED(AVAILABLE)}},
-    [MESSAGE_CACHE_OK] = {"cache_ok", true, 1, {REQUIRED(REQUEST_ID)}},
-    [MESSAGE_CACHE_VALUE] =
-        {"cache_value",
-         true,
-         6,
-         {CACHE_ENTRY, {MEMBER_VALUE, MEMBER_REQUIRED_NULLABLE}, OPTIONAL(REQUEST_ID)}},
-    [MESSAGE_UNSUPPORTED] =
-        {"unsupported",
-         true,
-         3,
-         {REQUIRED(REQUEST_TYPE), OPTIONAL(EXTENSION), OPTIONAL(REQUEST_ID)}},
+    LAYOUT(UNKNOWN, "unknown", TO_BROKER, OPTIONAL(READABLE_REQUEST_ID), OPTIONAL(EXTENSION_NAME)),
+
+    LAYOUT(AUTH, "auth", TO_BROKER, REQUIRED(TENANT_ID), REQUIRED(TOKEN), OPTIONAL(CLIENT_FLAGS),
+           OPTIONAL(CLIENT_FEATURES), OPTIONAL(CLIENT_FEATURES_HI)),
+    LAYOUT(PUBLISH, "publish", TO_BROKER, STREAM_NAME, REQUIRED(PAYLOAD), OPTIONAL(RECORD_KEY),
+           OPTIONAL(REQUEST_ID), OPTIONAL(ACK)),
+    LAYOUT(PUBLISH_BATCH, "publish_batch", TO_BROKER, STREAM_NAME, REQUIRED(PAYLOADS),
+           OPTIONAL(RECORD_KEY), OPTIONAL(REQUEST_ID), OPTIONAL(ACK)),
+    LAYOUT(SUBSCRIBE, "subscribe", TO_BROKER, STREAM_NAME, OPTIONAL(SUBSCRIPTION_ID),
+           OPTIONAL(START)),
+    LAYOUT(CACHE_PUT, "cache_put", TO_BROKER, CACHE_ENTRY, REQUIRED(VALUE), OPTIONAL(REQUEST_ID),
+           OPTIONAL_AS_NULL(TTL_MS)),
+    LAYOUT(CACHE_GET, "cache_get", TO_BROKER, CACHE_ENTRY, OPTIONAL(REQUEST_ID)),
+    LAYOUT(CACHE_DELETE, "cache_delete", TO_BROKER, CACHE_ENTRY, OPTIONAL(REQUEST_ID)),
+
+    LAYOUT(AUTH_OK, "auth_ok", FROM_BROKER, REQUIRED(SERVER_FLAGS), OPTIONAL(SERVER_FEATURES),
+           OPTIONAL(SERVER_FEATURES_HI)),
+    [MESSAGE_OK] = {.type = "ok", .from_broker = FROM_BROKER},
+    LAYOUT(ERROR, "error", FROM_BROKER, REFUSAL),
+    LAYOUT(PUBLISH_OK, "publish_ok", FROM_BROKER, REQUIRED(REQUEST_ID), OPTIONAL(OFFSET)),
+    LAYOUT(PUBLISH_ERROR, "publish_error", FROM_BROKER, REQUIRED(REQUEST_ID), REFUSAL),
+    LAYOUT(SUBSCRIBED, "subscribed", FROM_BROKER, REQUIRED(SUBSCRIPTION_ID)),
+    LAYOUT(EVENT_STREAM_HELLO, "event_stream_hello", FROM_BROKER, REQUIRED(SUBSCRIPTION_ID)),
+    LAYOUT(EVENT, "event", FROM_BROKER, STREAM_NAME, REQUIRED(PAYLOAD), OPTIONAL(OFFSET)),
+    LAYOUT(EVENT_BATCH, "event_batch", FROM_BROKER, STREAM_NAME, REQUIRED(PAYLOADS),
+           OPTIONAL(BASE_OFFSET)),
+    LAYOUT(SUBSCRIBE_CURSOR_ERROR, "subscribe_cursor_error", FROM_BROKER, REQUIRED(REASON),
+           REQUIRED(REQUESTED), REQUIRED(AVAILABLE)),
+    LAYOUT(CACHE_OK, "cache_ok", FROM_BROKER, REQUIRED(REQUEST_ID)),
+    LAYOUT(CACHE_VALUE, "cache_value", FROM_BROKER, CACHE_ENTRY, REQUIRED_NULLABLE(VALUE),
+           OPTIONAL(REQUEST_ID)),
+    LAYOUT(UNSUPPORTED, "unsupported", FROM_BROKER, REQUIRED(REQUEST_TYPE), OPTIONAL(EXTENSION),
+           OPTIONAL(REQUEST_ID)),
 };
 #define LAYOUT_COUNT (sizeof layouts / sizeof layouts[0])
 

@@ -1,0 +1,114 @@
+/*
+ * Messages between reactors. Each is a heap block with its kind first; whoever receives it owns
+ * it and everything in it. Blocks inside were shared (buf_share) by the sender.
+ */
+#ifndef CORE_MAIL_H
+#define CORE_MAIL_H
+
+#include "core/batch.h"
+#include "wire/message.h"
+
+enum mail_kind {
+    MAIL_PUBLISH,     /* to a stream's owner: append this */
+    MAIL_PUBLISHED,   /* back: the outcome, and the admission it held */
+    MAIL_SUBSCRIBE,   /* to the owner: count one more subscription of mine, resolve its start */
+    MAIL_SUBSCRIBED,  /* back: where it starts, with what is to be replayed */
+    MAIL_UNSUBSCRIBE, /* to the owner: one less */
+    MAIL_DELIVER,     /* from the owner: a batch for all my subscriptions of this stream */
+    MAIL_STALL,       /* to the owner: a blocking subscription of mine is full, or no longer */
+    MAIL_REMOVE,      /* to all: a stream or cache was deleted */
+    MAIL_ADD,         /* to all: a stream or cache exists */
+    MAIL_CACHE,       /* to a key's owner: put, get or delete */
+    MAIL_CACHE_DONE,  /* back: the answer */
+    MAIL_NODE         /* for the node itself; see node/mailbox.h */
+};
+
+struct mail {
+    struct mail *next;
+    enum mail_kind kind;
+    unsigned from; /* reactor */
+    struct buf *key; /* the object's key (registry.h); one reference; NULL for MAIL_NODE */
+};
+
+/* Who wants to know how a publish or cache request ended. */
+struct origin {
+    uint64_t session;    /* number of the session on its reactor */
+    uint64_t request_id; /* the session's own count, not the client's */
+    uint64_t admitted_bytes;
+};
+
+struct mail_publish {
+    struct mail mail;
+    struct origin origin;
+    struct buf *body;
+    struct payload_list list;
+    size_t headroom;
+    uint64_t read_ns;
+};
+
+struct mail_published {
+    struct mail mail;
+    struct origin origin;
+    enum felix_err err;
+};
+
+struct mail_subscribe {
+    struct mail mail;
+    uint64_t handle;
+    enum start_kind start;
+    uint64_t offset;
+};
+
+struct mail_subscribed {
+    struct mail mail;
+    uint64_t handle;
+    enum felix_err err;
+    uint64_t seq; /* first sequence number, or what is available */
+    uint32_t first_item;
+    uint32_t block_count;
+    struct buf *blocks[]; /* to be replayed, one reference each */
+};
+
+struct mail_deliver {
+    struct mail mail;
+    struct buf *block;
+};
+
+struct mail_stall {
+    struct mail mail;
+    bool stalled;
+};
+
+enum cache_op { CACHE_OP_PUT, CACHE_OP_GET, CACHE_OP_DELETE };
+
+struct mail_cache {
+    struct mail mail;
+    struct origin origin;
+    enum cache_op op;
+    bool has_ttl;
+    uint64_t ttl_ms;
+    struct buf *memory; /* holds entry_key and value; one reference */
+    struct slice entry_key;
+    struct slice value;
+};
+
+struct mail_cache_done {
+    struct mail mail;
+    struct origin origin;
+    enum cache_op op;
+    enum felix_err err; /* OK; NOT_FOUND: the cache does not exist; TOO_LARGE */
+    bool found;
+    struct buf *value_block; /* one reference when found */
+    struct slice value;
+};
+
+struct mail_object {
+    struct mail mail;
+    bool is_cache;
+    uint64_t max_bytes; /* MAIL_ADD of a cache */
+};
+
+/** Frees a message and the references it still holds. */
+void mail_free(struct mail *mail);
+
+#endif

@@ -1,0 +1,538 @@
+/*
+ * From a publish to the subscribers' queues.
+ *
+ *   publisher's reactor          owner's reactor               subscribers' reactors
+ *   core_publish  -- PUBLISH -->  sequence, ring, merge
+ *                 <- PUBLISHED -  deliver  ------ DELIVER --->  every attached subscription
+ *
+ * Where publisher, owner or subscriber share a reactor the message is a function call. One
+ * DELIVER goes to each reactor that has subscriptions, however many. Messages between two
+ * reactors keep their order, so a subscription sees SUBSCRIBED with its history before the first
+ * DELIVER that follows it: no item falls between, none comes twice.
+ *
+ * Blocking. A subscription with QUEUE_BLOCK that becomes full stalls its stream: the owner parks
+ * further publishes with their admission until it has room again, and publishers' streams are no
+ * longer read once their connection's budget is used up. Batches that were already on their way
+ * are queued beyond the bound; there are at most as many as the budget admitted.
+ */
+#include "core/core.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+
+/* ---- subscriptions of this reactor ---- */
+
+static void mark_ready(struct core *core, struct subscription *sub) {
+    if (sub->ready)
+        return;
+    sub->ready = true;
+    sub->ready_next = NULL;
+    if (core->ready_tail != NULL)
+        core->ready_tail->ready_next = sub;
+    else
+        core->ready_head = sub;
+    core->ready_tail = sub;
+}
+
+struct subscription *core_next_ready(struct core *core) {
+    struct subscription *sub = core->ready_head;
+    if (sub == NULL)
+        return NULL;
+    core->ready_head = sub->ready_next;
+    if (core->ready_head == NULL)
+        core->ready_tail = NULL;
+    sub->ready = false;
+    return sub;
+}
+
+static void leave_ready(struct core *core, struct subscription *sub) {
+    struct subscription *before = NULL;
+    if (!sub->ready)
+        return;
+    for (struct subscription *s = core->ready_head; s != sub; s = s->ready_next)
+        before = s;
+    if (before != NULL)
+        before->ready_next = sub->ready_next;
+    else
+        core->ready_head = sub->ready_next;
+    if (core->ready_tail == sub)
+        core->ready_tail = before;
+    sub->ready = false;
+}
+
+static void tell_stall(struct core *core, struct fanout *fanout, bool stalled);
+
+static void drop_oldest(struct core *core, struct subscription *sub, size_t payload_bytes) {
+    struct queued_batch old;
+    while (!subscription_has_room(sub, payload_bytes) && subscription_pop(sub, &old)) {
+        uint32_t items = queued_items(&old);
+        sub->dropped_items += items;
+        counter_add(&core->counters.dropped_old_items, items);
+        buf_unref(old.block);
+    }
+}
+
+static void enqueue(struct core *core, struct subscription *sub, struct buf *block) {
+    const struct payload_list *list = &batch_of(block)->list;
+    if (!subscription_has_room(sub, list->payload_bytes)) {
+        switch (sub->policy) {
+        case QUEUE_DROP_NEW:
+            sub->dropped_items += list->count;
+            counter_add(&core->counters.dropped_new_items, list->count);
+            return;
+        case QUEUE_DROP_OLD:
+            drop_oldest(core, sub, list->payload_bytes);
+            break;
+        case QUEUE_BLOCK:
+            break;
+        }
+    }
+    subscription_push(sub, block, 0, false);
+    counter_add(&core->counters.enqueued_batches, 1);
+    counter_add(&core->counters.enqueued_items, list->count);
+    mark_ready(core, sub);
+    if (sub->policy == QUEUE_BLOCK && !sub->stalling && !subscription_has_room(sub, 0)) {
+        sub->stalling = true;
+        if (sub->fanout->stalling_subs++ == 0)
+            tell_stall(core, sub->fanout, true);
+    }
+}
+
+static void deliver_here(struct core *core, struct fanout *fanout, struct buf *block) {
+    for (struct subscription *sub = fanout->subs; sub != NULL; sub = sub->fanout_next)
+        enqueue(core, sub, block);
+}
+
+static void attach(struct core *core, struct fanout *fanout, struct subscription *sub) {
+    sub->attached = true;
+    sub->fanout_prev = NULL;
+    sub->fanout_next = fanout->subs;
+    if (fanout->subs != NULL)
+        fanout->subs->fanout_prev = sub;
+    fanout->subs = sub;
+    counter_add(&core->counters.subscriptions, 1);
+}
+
+static void end_stalling(struct core *core, struct subscription *sub) {
+    if (!sub->stalling)
+        return;
+    sub->stalling = false;
+    if (--sub->fanout->stalling_subs == 0)
+        tell_stall(core, sub->fanout, false);
+}
+
+static void detach(struct core *core, struct subscription *sub) {
+    struct fanout *fanout = sub->fanout;
+    if (!sub->attached)
+        return;
+    sub->attached = false;
+    if (sub->fanout_prev != NULL)
+        sub->fanout_prev->fanout_next = sub->fanout_next;
+    else
+        fanout->subs = sub->fanout_next;
+    if (sub->fanout_next != NULL)
+        sub->fanout_next->fanout_prev = sub->fanout_prev;
+    counter_sub(&core->counters.subscriptions, 1);
+    end_stalling(core, sub);
+}
+
+void core_popped(struct core *core, struct subscription *sub, uint32_t items) {
+    counter_add(&core->counters.dequeued_items, items);
+    if (sub->stalling && sub->queue_count <= sub->batches_max / 2 &&
+        sub->queue_bytes <= sub->bytes_max / 2)
+        end_stalling(core, sub);
+}
+
+/* ---- the owner's part ---- */
+
+struct delivery {
+    struct core *core;
+    struct fanout *fanout;
+};
+
+static struct mail *mail_new(struct core *core, enum mail_kind kind, size_t bytes,
+                             struct buf *key) {
+    struct mail *mail = xcalloc(1, bytes);
+    mail->kind = kind;
+    mail->from = core->reactor;
+    mail->key = buf_ref(key);
+    return mail;
+}
+
+static void deliver(void *context, struct buf *block) {
+    struct delivery *delivery = context;
+    struct core *core = delivery->core;
+    struct fanout *fanout = delivery->fanout;
+    for (unsigned r = 0; r < core->reactor_count; r++) {
+        if (fanout->remote_subs[r] == 0 || r == core->reactor)
+            continue;
+        batch_share(block);
+        struct mail_deliver *mail =
+            (struct mail_deliver *)mail_new(core, MAIL_DELIVER, sizeof *mail, fanout->key);
+        mail->block = buf_ref(block);
+        core->host->post(core->host_context, r, &mail->mail);
+    }
+    deliver_here(core, fanout, block);
+}
+
+/* Keep all rings of this reactor under their common bound: this topic pays first, then the
+ * others in turn. */
+static void trim_rings(struct core *core, struct fanout *fanout) {
+    while (core->ring_bytes > core->settings.replay_total_bytes_max) {
+        size_t won = fanout->topic.ring_count > 1 ? topic_trim(&fanout->topic) : 0;
+        if (won == 0) {
+            struct fanout *victim = core->trim_hand != NULL ? core->trim_hand : core->topics;
+            if (victim == NULL)
+                return;
+            core->trim_hand = victim->all_next;
+            if (victim == fanout && victim->all_next == NULL && core->topics == fanout)
+                return;
+            won = topic_trim(&victim->topic);
+            if (won == 0 && core->trim_hand == NULL)
+                return;
+        }
+        core->ring_bytes -= won;
+    }
+}
+
+static void append(struct core *core, struct fanout *fanout, struct buf *body,
+                   const struct payload_list *list, size_t headroom, uint64_t read_ns) {
+    struct delivery delivery = {.core = core, .fanout = fanout};
+    size_t before = fanout->topic.ring_bytes;
+    counter_add(&core->counters.publish_batches, 1);
+    counter_add(&core->counters.publish_items, list->count);
+    counter_add(&core->counters.publish_bytes, list->payload_bytes);
+    topic_publish(&fanout->topic, &core->settings.topic, body, list, headroom, read_ns, deliver,
+                  &delivery);
+    core->ring_bytes += fanout->topic.ring_bytes - before;
+    if (core->ring_bytes > core->settings.replay_total_bytes_max)
+        trim_rings(core, fanout);
+    if (topic_is_open(&fanout->topic) && !fanout->open) {
+        fanout->open = true;
+        fanout->open_next = core->open_head;
+        core->open_head = fanout_ref(fanout);
+    }
+}
+
+static void close_topic(struct core *core, struct fanout *fanout) {
+    struct delivery delivery = {.core = core, .fanout = fanout};
+    size_t before = fanout->topic.ring_bytes;
+    topic_tick(&fanout->topic, &core->settings.topic, deliver, &delivery);
+    core->ring_bytes += fanout->topic.ring_bytes - before;
+}
+
+void core_tick(struct core *core) {
+    while (core->open_head != NULL) {
+        struct fanout *fanout = core->open_head;
+        core->open_head = fanout->open_next;
+        fanout->open = false;
+        if (!fanout->deleted)
+            close_topic(core, fanout);
+        fanout_unref(fanout);
+    }
+    counter_set(&core->counters.ring_bytes, core->ring_bytes);
+}
+
+static void answer_published(struct core *core, unsigned reactor, struct buf *key,
+                             const struct origin *origin, enum felix_err err) {
+    if (reactor == core->reactor) {
+        core->host->published(core->host_context, origin, err);
+        return;
+    }
+    struct mail_published *mail =
+        (struct mail_published *)mail_new(core, MAIL_PUBLISHED, sizeof *mail, key);
+    mail->origin = *origin;
+    mail->err = err;
+    core->host->post(core->host_context, reactor, &mail->mail);
+}
+
+static void park(struct core *core, struct fanout *fanout, const struct pending_publish *what) {
+    struct pending_publish *pending = xmalloc(sizeof *pending);
+    *pending = *what;
+    pending->next = NULL;
+    if (fanout->pending_tail != NULL)
+        fanout->pending_tail->next = pending;
+    else
+        fanout->pending_head = pending;
+    fanout->pending_tail = pending;
+    counter_add(&core->counters.pending_bytes, what->list.payload_bytes);
+}
+
+static struct pending_publish *unpark(struct core *core, struct fanout *fanout) {
+    struct pending_publish *pending = fanout->pending_head;
+    if (pending == NULL)
+        return NULL;
+    fanout->pending_head = pending->next;
+    if (fanout->pending_head == NULL)
+        fanout->pending_tail = NULL;
+    counter_sub(&core->counters.pending_bytes, pending->list.payload_bytes);
+    return pending;
+}
+
+static void set_stalled(struct core *core, struct fanout *fanout, unsigned reactor, bool stalled) {
+    uint64_t bit = (uint64_t)1 << reactor;
+    if (stalled)
+        fanout->stalled_reactors |= bit;
+    else
+        fanout->stalled_reactors &= ~bit;
+    while (fanout->stalled_reactors == 0 && fanout->pending_head != NULL) {
+        struct pending_publish *pending = unpark(core, fanout);
+        append(core, fanout, pending->body, &pending->list, pending->headroom, pending->read_ns);
+        answer_published(core, pending->from, fanout->key, &pending->origin, FELIX_OK);
+        free(pending);
+    }
+}
+
+static void tell_stall(struct core *core, struct fanout *fanout, bool stalled) {
+    if (fanout->deleted)
+        return;
+    if (fanout->owner == core->reactor) {
+        set_stalled(core, fanout, core->reactor, stalled);
+        return;
+    }
+    struct mail_stall *mail =
+        (struct mail_stall *)mail_new(core, MAIL_STALL, sizeof *mail, fanout->key);
+    mail->stalled = stalled;
+    core->host->post(core->host_context, fanout->owner, &mail->mail);
+}
+
+bool core_publish(struct core *core, struct fanout *fanout, struct buf *body,
+                  const struct payload_list *list, size_t headroom, uint64_t read_ns,
+                  const struct origin *origin) {
+    if (fanout->owner == core->reactor) {
+        if (fanout->stalled_reactors == 0 && fanout->pending_head == NULL) {
+            append(core, fanout, body, list, headroom, read_ns);
+            return true;
+        }
+        park(core, fanout,
+             &(struct pending_publish){.origin = *origin,
+                                       .from = core->reactor,
+                                       .body = body,
+                                       .list = *list,
+                                       .headroom = headroom,
+                                       .read_ns = read_ns});
+        return false;
+    }
+    struct mail_publish *mail =
+        (struct mail_publish *)mail_new(core, MAIL_PUBLISH, sizeof *mail, fanout->key);
+    buf_share(body);
+    mail->origin = *origin;
+    mail->body = body;
+    mail->list = *list;
+    mail->headroom = headroom;
+    mail->read_ns = read_ns;
+    core->host->post(core->host_context, fanout->owner, &mail->mail);
+    return false;
+}
+
+/* ---- subscribing ---- */
+
+uint64_t core_next_handle(struct core *core) {
+    /* Unique in the node: each reactor counts in its own residue class. */
+    return core->next_handle++ * core->reactor_count + core->reactor;
+}
+
+/* Resolve the start on the owner and count the subscription there. */
+static enum felix_err admit(struct core *core, struct fanout *fanout, unsigned reactor,
+                            enum start_kind start, uint64_t offset, uint64_t *ret_seq,
+                            struct topic_position *ret_at) {
+    close_topic(core, fanout); /* lone items of this turn belong to those who were there */
+    enum felix_err err = topic_seek(&fanout->topic, &core->settings.topic,
+                                    start == START_NONE ? START_LATEST : start, offset, ret_seq,
+                                    ret_at);
+    if (err == FELIX_OK)
+        fanout->remote_subs[reactor]++;
+    return err;
+}
+
+static void replay_here(struct core *core, struct fanout *fanout, struct subscription *sub,
+                        struct topic_position at) {
+    struct buf *block;
+    for (uint32_t i = at.ring_index; (block = topic_ring_at(&fanout->topic, i)) != NULL; i++) {
+        subscription_push(sub, block, i == at.ring_index ? at.first_item : 0, true);
+        mark_ready(core, sub);
+    }
+}
+
+void core_subscribe(struct core *core, struct fanout *fanout, struct subscription *sub,
+                    enum start_kind start, uint64_t offset) {
+    sub->fanout = fanout_ref(fanout);
+    (void)map_u64_put(&core->subs, sub->handle, sub);
+    if (fanout->owner == core->reactor) {
+        uint64_t seq = 0;
+        struct topic_position at = {0};
+        enum felix_err err = admit(core, fanout, core->reactor, start, offset, &seq, &at);
+        if (err == FELIX_OK) {
+            attach(core, fanout, sub);
+            replay_here(core, fanout, sub, at);
+        }
+        core->host->subscribed(core->host_context, sub, err, seq);
+        return;
+    }
+    struct mail_subscribe *mail =
+        (struct mail_subscribe *)mail_new(core, MAIL_SUBSCRIBE, sizeof *mail, fanout->key);
+    mail->handle = sub->handle;
+    mail->start = start;
+    mail->offset = offset;
+    core->host->post(core->host_context, fanout->owner, &mail->mail);
+}
+
+static void release_at_owner(struct core *core, struct fanout *fanout) {
+    if (fanout->deleted)
+        return;
+    if (fanout->owner == core->reactor) {
+        fanout->remote_subs[core->reactor]--;
+        return;
+    }
+    struct mail *mail = mail_new(core, MAIL_UNSUBSCRIBE, sizeof *mail, fanout->key);
+    core->host->post(core->host_context, fanout->owner, mail);
+}
+
+void core_unsubscribe(struct core *core, struct subscription *sub) {
+    struct fanout *fanout = sub->fanout;
+    if (fanout == NULL)
+        return;
+    (void)map_u64_remove(&core->subs, sub->handle);
+    leave_ready(core, sub);
+    counter_add(&core->counters.dropped_ended_items, sub->queue_items);
+    if (sub->attached) {
+        detach(core, sub);
+        release_at_owner(core, fanout);
+    }
+    sub->fanout = NULL;
+    fanout_unref(fanout);
+}
+
+/* The stream is deleted: everyone here is told; what is queued may still be sent. */
+void core_fanout_end(struct core *core, struct fanout *fanout) {
+    fanout->deleted = true;
+    struct pending_publish *pending;
+    while ((pending = unpark(core, fanout)) != NULL) {
+        buf_unref(pending->body);
+        answer_published(core, pending->from, fanout->key, &pending->origin, FELIX_NOT_FOUND);
+        free(pending);
+    }
+    while (fanout->subs != NULL) {
+        struct subscription *sub = fanout->subs;
+        detach(core, sub);
+        core->host->ended(core->host_context, sub);
+    }
+    core->ring_bytes -= fanout->topic.ring_bytes;
+    topic_deinit(&fanout->topic);
+}
+
+/* ---- messages ---- */
+
+static struct fanout *fanout_of(struct core *core, const struct mail *mail) {
+    return core_find_stream(core, core_key_slice(mail->key));
+}
+
+static void on_publish(struct core *core, struct mail_publish *mail) {
+    struct fanout *fanout = fanout_of(core, &mail->mail);
+    if (fanout == NULL) {
+        answer_published(core, mail->mail.from, mail->mail.key, &mail->origin, FELIX_NOT_FOUND);
+        return;
+    }
+    struct buf *body = mail->body;
+    mail->body = NULL;
+    if (fanout->stalled_reactors != 0 || fanout->pending_head != NULL) {
+        park(core, fanout,
+             &(struct pending_publish){.origin = mail->origin,
+                                       .from = mail->mail.from,
+                                       .body = body,
+                                       .list = mail->list,
+                                       .headroom = mail->headroom,
+                                       .read_ns = mail->read_ns});
+        return;
+    }
+    append(core, fanout, body, &mail->list, mail->headroom, mail->read_ns);
+    answer_published(core, mail->mail.from, fanout->key, &mail->origin, FELIX_OK);
+}
+
+static void on_subscribe(struct core *core, const struct mail_subscribe *mail) {
+    struct fanout *fanout = fanout_of(core, &mail->mail);
+    uint64_t seq = 0;
+    struct topic_position at = {0};
+    enum felix_err err = FELIX_NOT_FOUND;
+    uint32_t count = 0;
+    if (fanout != NULL) {
+        err = admit(core, fanout, mail->mail.from, mail->start, mail->offset, &seq, &at);
+        if (err == FELIX_OK)
+            count = fanout->topic.ring_count - at.ring_index;
+    }
+    struct mail_subscribed *reply = (struct mail_subscribed *)mail_new(
+        core, MAIL_SUBSCRIBED, sizeof *reply + count * sizeof(struct buf *), mail->mail.key);
+    reply->handle = mail->handle;
+    reply->err = err;
+    reply->seq = seq;
+    reply->first_item = at.first_item;
+    reply->block_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct buf *block = topic_ring_at(&fanout->topic, at.ring_index + i);
+        batch_share(block);
+        reply->blocks[i] = buf_ref(block);
+    }
+    core->host->post(core->host_context, mail->mail.from, &reply->mail);
+}
+
+static void on_subscribed(struct core *core, const struct mail_subscribed *mail) {
+    struct subscription *sub = map_u64_get(&core->subs, mail->handle);
+    if (sub == NULL) { /* it left meanwhile */
+        struct fanout *fanout = fanout_of(core, &mail->mail);
+        if (mail->err == FELIX_OK && fanout != NULL)
+            release_at_owner(core, fanout);
+        return;
+    }
+    enum felix_err err = sub->fanout->deleted ? FELIX_NOT_FOUND : mail->err;
+    if (err == FELIX_OK) {
+        attach(core, sub->fanout, sub);
+        for (uint32_t i = 0; i < mail->block_count; i++) {
+            subscription_push(sub, mail->blocks[i], i == 0 ? mail->first_item : 0, true);
+            mark_ready(core, sub);
+        }
+    }
+    core->host->subscribed(core->host_context, sub, err, mail->seq);
+}
+
+void core_stream_mail(struct core *core, struct mail *mail) {
+    struct fanout *fanout;
+    switch (mail->kind) {
+    case MAIL_PUBLISH:
+        on_publish(core, (struct mail_publish *)mail);
+        break;
+    case MAIL_PUBLISHED: {
+        const struct mail_published *published = (const struct mail_published *)mail;
+        core->host->published(core->host_context, &published->origin, published->err);
+        break;
+    }
+    case MAIL_SUBSCRIBE:
+        on_subscribe(core, (const struct mail_subscribe *)mail);
+        break;
+    case MAIL_SUBSCRIBED:
+        on_subscribed(core, (const struct mail_subscribed *)mail);
+        break;
+    case MAIL_UNSUBSCRIBE:
+        fanout = fanout_of(core, mail);
+        if (fanout != NULL && fanout->remote_subs[mail->from] > 0)
+            fanout->remote_subs[mail->from]--;
+        break;
+    case MAIL_DELIVER:
+        fanout = fanout_of(core, mail);
+        if (fanout != NULL)
+            deliver_here(core, fanout, ((const struct mail_deliver *)mail)->block);
+        break;
+    case MAIL_STALL:
+        fanout = fanout_of(core, mail);
+        if (fanout != NULL)
+            set_stalled(core, fanout, mail->from, ((const struct mail_stall *)mail)->stalled);
+        break;
+    case MAIL_REMOVE:
+    case MAIL_ADD:
+    case MAIL_CACHE:
+    case MAIL_CACHE_DONE:
+    case MAIL_NODE:
+        UNREACHED();
+    }
+    mail_free(mail);
+}

@@ -1,0 +1,165 @@
+/*
+ * From a subscription's queue to its QUIC stream.
+ *
+ * The stream is given no more than EVENT_UNSENT_BYTES that are not yet sent: enough to fill the
+ * congestion window as it opens, little enough that the queue, with its policy, is where a slow
+ * client is felt. Live batches are pointed at; replayed ones get frames of their own, because
+ * they carry this subscription's id and, where negotiated, offsets.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "session/session.h"
+
+#define EVENT_UNSENT_BYTES ((size_t)256 << 10)
+
+struct event_stream *event_stream_new(struct session *session, uint64_t subscription_id) {
+    struct server *server = session->server;
+    struct client_conn *conn = session->conn;
+    const struct core_settings *core = &server->core.settings;
+    struct event_stream *event = xcalloc(1, sizeof *event);
+    event->server = server;
+    event->conn = conn;
+    event->session = session;
+    event->subscription_id = subscription_id;
+    event->offsets = session->offsets;
+    subscription_init(&event->sub, core_next_handle(&server->core), core->queue_policy,
+                      core->queue_batches_max, core->queue_bytes_max);
+    event->sub.user = event;
+    event->conn_next = conn->events;
+    if (conn->events != NULL)
+        conn->events->conn_prev = event;
+    conn->events = event;
+    conn->event_count++;
+    counter_add(&server->counters.event_streams_now, 1);
+    return event;
+}
+
+void event_stream_free(struct event_stream *event) {
+    struct client_conn *conn = event->conn;
+    core_unsubscribe(&event->server->core, &event->sub);
+    subscription_deinit(&event->sub);
+    if (event->session != NULL)
+        event->session->subscribing = NULL;
+    if (event->stream != NULL)
+        ((struct stream_user *)event->stream->user)->event = NULL;
+    if (event->conn_prev != NULL)
+        event->conn_prev->conn_next = event->conn_next;
+    else
+        conn->events = event->conn_next;
+    if (event->conn_next != NULL)
+        event->conn_next->conn_prev = event->conn_prev;
+    conn->event_count--;
+    counter_sub(&event->server->counters.event_streams_now, 1);
+    free(event);
+}
+
+bool event_stream_open(struct event_stream *event) {
+    struct quic_stream *stream = quic_open_uni(event->conn->quic, NULL);
+    if (stream == NULL)
+        return false;
+    struct stream_user *user = xcalloc(1, sizeof *user);
+    user->role = ROLE_EVENTS;
+    user->event = event;
+    stream->user = user;
+    event->stream = stream;
+
+    struct message hello = {
+        .type = MESSAGE_EVENT_STREAM_HELLO,
+        .has_subscription_id = true,
+        .subscription_id = event->subscription_id,
+    };
+    size_t bytes = 0;
+    struct buf *frame = message_encode(&hello, &bytes);
+    (void)quic_stream_write(stream, frame, frame->data, bytes);
+    return true;
+}
+
+static void count_frame(struct server *server, uint32_t items, size_t bytes) {
+    counter_add(&server->counters.delivered_frames, 1);
+    counter_add(&server->counters.delivered_items, items);
+    counter_add(&server->counters.delivered_bytes, bytes);
+}
+
+static void write_live(struct event_stream *event, struct buf *block) {
+    struct server *server = event->server;
+    struct batch *batch = batch_of(block);
+    for (uint32_t i = 0; i < batch->frame_count; i++) {
+        const struct batch_frame *frame = &batch->frames[i];
+        if (frame->prefix_bytes > 0)
+            (void)quic_stream_write(event->stream, buf_ref(block), frame->prefix,
+                                    frame->prefix_bytes);
+        (void)quic_stream_write(event->stream, buf_ref(block), frame->data, frame->data_bytes);
+        count_frame(server, frame->items, frame->data_bytes);
+    }
+    if (server->stages != NULL && batch->read_ns != 0 && server->now_ns > batch->read_ns)
+        hist_record(&server->stages[STAGE_PUBLISH_TO_WRITE], server->now_ns - batch->read_ns);
+}
+
+/* One replay frame: `count` items that begin at `data`. */
+static void write_replay_frame(struct event_stream *event, struct buf *block, uint64_t base,
+                               uint32_t count, const uint8_t *data, size_t data_bytes) {
+    uint16_t flags =
+        event->offsets ? FRAME_EVENT_BATCH | FRAME_EVENT_OFFSETS : FRAME_EVENT_BATCH;
+    struct buf *prefix = buf_new(EVENT_PREFIX_BYTES_MAX);
+    size_t prefix_bytes = event_prefix_encode(flags, event->subscription_id, base, count,
+                                              data_bytes, prefix->data);
+    (void)quic_stream_write(event->stream, prefix, prefix->data, prefix_bytes);
+    (void)quic_stream_write(event->stream, buf_ref(block), data, data_bytes);
+    count_frame(event->server, count, data_bytes);
+}
+
+static void write_replay(struct event_stream *event, const struct queued_batch *entry) {
+    const struct server_settings *settings = &event->server->settings;
+    const struct batch *batch = batch_of(entry->block);
+    struct payload_cursor cursor = payload_walk(&batch->list);
+    struct slice payload;
+    const uint8_t *data = NULL;
+    size_t data_bytes = 0, payload_bytes = 0;
+    uint32_t index = 0, count = 0;
+    uint64_t base = 0;
+    for (; payload_next(&cursor, &payload); index++) {
+        if (index < entry->first_item)
+            continue;
+        if (count > 0 && (count >= settings->event_items_max ||
+                          payload_bytes + payload.len > settings->event_payload_bytes_max)) {
+            write_replay_frame(event, entry->block, base, count, data, data_bytes);
+            count = 0;
+        }
+        if (count == 0) {
+            data = payload.data - 4;
+            data_bytes = 0;
+            payload_bytes = 0;
+            base = batch->base_seq + index;
+        }
+        count++;
+        data_bytes += 4 + payload.len;
+        payload_bytes += payload.len;
+    }
+    if (count > 0)
+        write_replay_frame(event, entry->block, base, count, data, data_bytes);
+}
+
+void event_stream_pump(struct event_stream *event) {
+    struct server *server = event->server;
+    struct quic_stream *stream = event->stream;
+    struct queued_batch entry;
+    if (event->sub.queue_count > 0) {
+        uint64_t begin_ns = stage_begin(server);
+        while (stream->unsent_bytes < EVENT_UNSENT_BYTES &&
+               event->conn->quic->unacked_bytes < server->settings.send_window_bytes &&
+               subscription_pop(&event->sub, &entry)) {
+            if (entry.replay)
+                write_replay(event, &entry);
+            else
+                write_live(event, entry.block);
+            uint32_t items = queued_items(&entry);
+            buf_unref(entry.block);
+            if (event->sub.fanout != NULL)
+                core_popped(&server->core, &event->sub, items);
+        }
+        stage_end(server, STAGE_ENCODE, begin_ns);
+    }
+    if (event->ended && event->sub.queue_count == 0)
+        quic_stream_finish(stream);
+}

@@ -1,0 +1,132 @@
+/*
+ * Replies of a control stream. Small ones are appended to a block that the stream's queue points
+ * into, so that many replies of a turn leave as one run of bytes. Acknowledgements leave in the
+ * order of their requests, because the published clients insist on it (wire specification 6.4).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "session/session.h"
+#include "wire/ack.h"
+
+#define OUT_BYTES ((size_t)1024)
+#define OWED_MIN 16u
+
+void reply_bytes(struct session *session, const uint8_t *bytes, size_t len) {
+    if (session->state == SESSION_CLOSED)
+        return;
+    if (session->out == NULL || session->out_used + len > session->out->capacity) {
+        buf_unref(session->out);
+        session->out = buf_new(len > OUT_BYTES ? len : OUT_BYTES);
+        session->out_used = 0;
+    }
+    uint8_t *at = session->out->data + session->out_used;
+    memcpy(at, bytes, len);
+    session->out_used += len;
+    (void)quic_stream_write(session->stream, buf_ref(session->out), at, len);
+}
+
+void reply_message(struct session *session, const struct message *message) {
+    size_t bytes = 0;
+    if (session->state == SESSION_CLOSED || session->uni)
+        return;
+    struct buf *frame = message_encode(message, &bytes);
+    if (bytes <= OUT_BYTES / 2) {
+        reply_bytes(session, frame->data, bytes);
+        buf_unref(frame);
+        return;
+    }
+    (void)quic_stream_write(session->stream, frame, frame->data, bytes);
+}
+
+void reply_error(struct session *session, enum wire_code code, const char *text) {
+    struct message message = {
+        .type = MESSAGE_ERROR,
+        .text = slice_str(text),
+        .code = session->error_codes ? code : WIRE_CODE_NONE,
+    };
+    counter_add(&session->server->counters.errors_sent, 1);
+    reply_message(session, &message);
+}
+
+void reply_stream_not_found_text(char *out, size_t out_bytes, struct slice tenant,
+                                 struct slice namespace_, struct slice stream) {
+    (void)snprintf(out, out_bytes, "stream not found: tenant=%.*s namespace=%.*s stream=%.*s",
+                   (int)(tenant.len < 100 ? tenant.len : 100), (const char *)tenant.data,
+                   (int)(namespace_.len < 100 ? namespace_.len : 100),
+                   (const char *)namespace_.data, (int)(stream.len < 100 ? stream.len : 100),
+                   (const char *)stream.data);
+}
+
+static void send_ack(struct session *session, uint64_t request_id, bool json, enum felix_err err,
+                     const char *text) {
+    if (session->uni)
+        return;
+    counter_add(&session->server->counters.acks_sent, 1);
+    /* A client that reads codes gets its refusals in JSON, which carries them; either form is
+     * accepted for any publish (wire extensions 1.4). */
+    if (json || (err != FELIX_OK && session->error_codes)) {
+        struct message message = {
+            .type = err == FELIX_OK ? MESSAGE_PUBLISH_OK : MESSAGE_PUBLISH_ERROR,
+            .has_request_id = true,
+            .request_id = request_id,
+            .text = slice_str(text),
+            .code = session->error_codes ? wire_code_of_err(err) : WIRE_CODE_NONE,
+        };
+        reply_message(session, &message);
+        return;
+    }
+    uint8_t frame[ACK_FRAME_BYTES_MAX];
+    struct publish_ack ack = {
+        .request_id = request_id, .ok = err == FELIX_OK, .message = slice_str(text)};
+    reply_bytes(session, frame, ack_frame_encode(FRAME_PUBLISH_ACK, &ack, frame));
+}
+
+static struct owed_ack *owed_at(struct session *session, uint32_t index) {
+    return &session->owed[(session->owed_head + index) & (session->owed_capacity - 1)];
+}
+
+uint64_t reply_owe(struct session *session, uint64_t request_id, bool json) {
+    if (session->owed_count == session->owed_capacity) {
+        uint32_t capacity = session->owed_capacity == 0 ? OWED_MIN : session->owed_capacity * 2;
+        struct owed_ack *owed = xmalloc(capacity * sizeof *owed);
+        for (uint32_t i = 0; i < session->owed_count; i++)
+            owed[i] = *owed_at(session, i);
+        free(session->owed);
+        session->owed = owed;
+        session->owed_capacity = capacity;
+        session->owed_head = 0;
+    }
+    session->owed_count++;
+    *owed_at(session, session->owed_count - 1) =
+        (struct owed_ack){.request_id = request_id, .json = json};
+    return session->owed_first + session->owed_count - 1;
+}
+
+void reply_owed_done(struct session *session, uint64_t number, enum felix_err err) {
+    INVARIANT(number >= session->owed_first &&
+              number - session->owed_first < session->owed_count);
+    struct owed_ack *done = owed_at(session, (uint32_t)(number - session->owed_first));
+    done->done = true;
+    done->err = err;
+    while (session->owed_count > 0 && owed_at(session, 0)->done) {
+        struct owed_ack ack = *owed_at(session, 0);
+        session->owed_head = (session->owed_head + 1) & (session->owed_capacity - 1);
+        session->owed_count--;
+        session->owed_first++;
+        send_ack(session, ack.request_id, ack.json, ack.err,
+                 ack.err == FELIX_OK ? "" : err_text(ack.err));
+    }
+    if (session->state == SESSION_ENDING)
+        session_end(session);
+}
+
+void reply_publish(struct session *session, uint64_t request_id, bool json, enum felix_err err,
+                   const char *text) {
+    if (session->owed_count == 0) {
+        send_ack(session, request_id, json, err, text);
+        return;
+    }
+    reply_owed_done(session, reply_owe(session, request_id, json), err);
+}

@@ -1,0 +1,176 @@
+/*
+ * One stream that a client opened: its state, its frame assembly, its replies.
+ * Internal to the session layer; everything belongs to the reactor's thread.
+ */
+#ifndef SESSION_SESSION_H
+#define SESSION_SESSION_H
+
+#include "session/server.h"
+
+/*
+ *   NEW          only auth is served
+ *   READY        authenticated: publish, cache, one subscribe
+ *   SUBSCRIBING  the answer to a subscribe is awaited; nothing more is read
+ *   ENDING       no more input; the stream is finished once the owed replies are out
+ *   CLOSED       our side is finished
+ */
+enum session_state { SESSION_NEW, SESSION_READY, SESSION_SUBSCRIBING, SESSION_ENDING, SESSION_CLOSED };
+
+struct client_conn {
+    struct server *server;
+    struct quic_conn *quic;
+    struct session *sessions;
+    struct event_stream *events;
+    uint32_t event_count; /* subscribing ones included */
+    bool client_chose_ids;
+    uint64_t admitted_bytes;
+    uint32_t waiting_sessions; /* paused for admission */
+    struct client_conn *prev, *next;
+};
+
+/* An acknowledgement that is owed, in request order. */
+struct owed_ack {
+    uint64_t request_id;
+    bool json;
+    bool done;
+    enum felix_err err;
+};
+
+enum pause_reason {
+    PAUSE_NONE,
+    PAUSE_ADMISSION, /* the publish in `body` waits for budget */
+    PAUSE_CACHE,     /* a cache answer is awaited: replies keep request order */
+    PAUSE_REPLIES    /* the client does not read what we answer */
+};
+
+struct session {
+    struct server *server;
+    struct client_conn *conn;
+    struct quic_stream *stream;
+    uint64_t number;
+    enum session_state state;
+    bool uni;
+    bool peer_fin;
+    struct session *conn_prev, *conn_next;
+
+    /* identity and what was negotiated */
+    struct principal *principal;
+    bool offsets;     /* events may carry offsets */
+    bool error_codes; /* errors may carry codes */
+    bool unsupported; /* unknown requests are answered by `unsupported` */
+
+    /* frame assembly */
+    uint8_t header[FRAME_HEADER_BYTES];
+    unsigned header_have;
+    struct frame_header frame;
+    bool in_body;
+    bool skip_body; /* unknown flags: read over it */
+    struct buf *body; /* SESSION_BODY_AT bytes of headroom, then the body so far */
+    size_t body_have;
+    enum pause_reason pause;
+    struct buf *held; /* input that came while paused: held_at .. held_len */
+    size_t held_at, held_len;
+
+    /* the stream published to last */
+    struct buf *route_key;
+    struct fanout *route;
+    uint64_t route_generation;
+
+    /* acknowledgements owed: ring of owed_capacity, a power of two */
+    struct owed_ack *owed;
+    uint32_t owed_capacity, owed_head, owed_count;
+    uint64_t owed_first; /* number of the oldest, counted from the session's birth */
+
+    /* cache request whose answer is awaited */
+    bool cache_has_request_id;
+    uint64_t cache_request_id;
+    struct buf *cache_names; /* the request's message block */
+    struct slice cache_tenant, cache_namespace, cache_name, cache_key;
+
+    /* the subscribe whose answer is awaited */
+    struct event_stream *subscribing;
+
+    struct buf *out; /* small replies are appended here */
+    size_t out_used;
+
+    bool in_unauth;
+    struct session *unauth_prev, *unauth_next;
+    uint64_t opened_ns;
+    bool in_resume;
+    struct session *resume_next;
+};
+
+/* Headroom in front of a body: the event frame's prefix is written there. */
+#define SESSION_BODY_AT ((size_t)32)
+
+#define OWED_NONE UINT64_MAX /* origin.request_id of publishes that want no acknowledgement */
+
+/* ---- session.c ---- */
+struct session *session_new(struct client_conn *conn, struct quic_stream *stream);
+void session_free(struct session *session);
+/** Bytes from the stream; consumes them in the flow-control sense when they are handled. */
+void session_input(struct session *session, struct slice data, bool fin);
+/** Go on after a pause. */
+void session_resume(struct session *session);
+void session_schedule_resume(struct session *session);
+/** No more input; finish after the owed replies. */
+void session_end(struct session *session);
+/** End now, replies that were written first. The stream's other half is refused. */
+void session_abort(struct session *session);
+/** session_abort after an error message. On a uni stream there is nothing to write to. */
+void session_fail(struct session *session, enum wire_code code, const char *text);
+void session_authenticated(struct session *session);
+
+/* ---- reply.c ---- */
+void reply_bytes(struct session *session, const uint8_t *bytes, size_t len);
+void reply_message(struct session *session, const struct message *message);
+void reply_error(struct session *session, enum wire_code code, const char *text);
+/** Error text for an object that does not exist: "stream not found: tenant=..". */
+void reply_stream_not_found_text(char *out, size_t out_bytes, struct slice tenant,
+                                 struct slice namespace_, struct slice stream);
+/** Answer a publish, or remember that it is answered, in request order. */
+void reply_publish(struct session *session, uint64_t request_id, bool json, enum felix_err err,
+                   const char *text);
+uint64_t reply_owe(struct session *session, uint64_t request_id, bool json);
+void reply_owed_done(struct session *session, uint64_t number, enum felix_err err);
+
+/* ---- the steps: one exchange each. False: the frame must be offered again after a pause. ---- */
+void auth_step(struct session *session, const struct message *message);
+bool publish_step_binary(struct session *session, uint16_t flags, struct slice body);
+bool publish_step_json(struct session *session, struct message *message);
+void subscribe_step(struct session *session, const struct message *message);
+void subscribe_step_done(struct event_stream *event, enum felix_err err, uint64_t seq);
+void cache_step(struct session *session, struct message *message);
+void cache_step_done(struct session *session, const struct cache_answer *answer);
+
+/* ---- event_stream.c ---- */
+struct event_stream {
+    struct server *server;
+    struct client_conn *conn;
+    struct session *session; /* the subscribe that made it, until that is answered */
+    struct quic_stream *stream;
+    struct subscription sub;
+    uint64_t subscription_id;
+    bool offsets;
+    bool ended; /* finish once the queue is empty */
+    uint64_t requested_offset; /* of the start position */
+    struct event_stream *conn_prev, *conn_next;
+};
+
+struct event_stream *event_stream_new(struct session *session, uint64_t subscription_id);
+/** Unsubscribe and free; the QUIC stream, if any, is left alone. */
+void event_stream_free(struct event_stream *event);
+/** Open the QUIC stream and write the hello. False: the client grants no more streams. */
+bool event_stream_open(struct event_stream *event);
+/** Move queued batches to the QUIC stream as far as it should hold any. */
+void event_stream_pump(struct event_stream *event);
+
+/* The user of a quic_stream is one of these; the first member tells which. */
+enum stream_role { ROLE_SESSION, ROLE_EVENTS };
+struct stream_user {
+    enum stream_role role;
+    struct session *session;
+    struct event_stream *event;
+};
+
+#endif

@@ -1,0 +1,139 @@
+"""FLX1 frames, written from the specification and not from the broker's code."""
+
+import json
+import struct
+from dataclasses import dataclass
+
+MAGIC = 0x464C5831
+VERSION = 1
+
+PUBLISH = 0x0001
+EVENT = 0x0002
+EVENT_SHARED = 0x0004
+ACKED = 0x0008
+ACK = 0x0010
+OFFSETS = 0x0020
+KEYED = 0x0040
+IDEMPOTENT = 0x0100
+ACK_CODE = 0x0200
+
+CACHE_DELETE = 0x0004
+ERROR_CODES = 0x0800
+UNSUPPORTED = 0x2000
+
+# What the published clients send (wire extensions, 1.2), and what a broker of the first stage
+# answers, byte for byte (section 6).
+CLIENT_FLAGS = 8191
+CLIENT_FEATURES = 4218945535
+CLIENT_FEATURES_HI = 15
+AUTH_OK = bytes.fromhex(
+    "464c5831000100000000003d7b2274797065223a22617574685f6f6b222c227365727665725f666c616773223a313237"
+    "2c227365727665725f6665617475726573223a31303234347d"
+)
+
+
+@dataclass
+class Frame:
+    flags: int
+    body: bytes
+
+    def json(self):
+        assert self.flags == 0, f"not a JSON frame: flags {self.flags:#06x}, body {self.body[:80]!r}"
+        return json.loads(self.body)
+
+
+def frame(flags, body, magic=MAGIC, version=VERSION, length=None):
+    length = len(body) if length is None else length
+    return struct.pack(">IHHI", magic, version, flags, length) + body
+
+
+def message(type_, **members):
+    return text({"type": type_, **members})
+
+
+def text(value):
+    """A JSON frame of an object, or of the text itself."""
+    if not isinstance(value, (str, bytes)):
+        value = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return frame(0, value.encode() if isinstance(value, str) else value)
+
+
+def auth(tenant, token, flags=CLIENT_FLAGS, features=CLIENT_FEATURES, hi=CLIENT_FEATURES_HI):
+    members = {"tenant_id": tenant, "token": token}
+    for name, value in (("flags", flags), ("features", features), ("features_hi", hi)):
+        if value is not None:
+            members["client_" + name] = value
+    return message("auth", **members)
+
+
+def short(data):
+    data = data.encode() if isinstance(data, str) else data
+    return struct.pack(">H", len(data)) + data
+
+
+def items(payloads, count=None):
+    out = struct.pack(">I", len(payloads) if count is None else count)
+    return out + b"".join(struct.pack(">I", len(p)) + p for p in payloads)
+
+
+def publish_body(tenant, namespace, stream, payloads, count=None):
+    return short(tenant) + short(namespace) + short(stream) + items(payloads, count)
+
+
+def publish(tenant, namespace, stream, payloads, request_id=None, key=None, mode=1, count=None):
+    """0x0001, with a request id 0x0009, with a key also 0x0040."""
+    flags, prefix = PUBLISH, b""
+    if request_id is not None:
+        flags |= ACKED
+        prefix += struct.pack(">QB", request_id, mode)
+    if key is not None:
+        flags |= KEYED
+        prefix += short(key)
+    return frame(flags, prefix + publish_body(tenant, namespace, stream, payloads, count))
+
+
+@dataclass
+class Ack:
+    ok: bool
+    request_id: int
+    message: str
+    code: int = 0
+    retry: int = 0
+
+
+def decode_ack(f):
+    assert f.flags & ACK and not f.flags & ~(ACK | ACK_CODE), f"flags {f.flags:#06x} {f.body!r}"
+    status, request_id, n = struct.unpack_from(">BQH", f.body)
+    assert status in (0, 1), status
+    ack = Ack(status == 0, request_id, f.body[11 : 11 + n].decode())
+    if f.flags & ACK_CODE:
+        ack.code, ack.retry = struct.unpack_from(">HB", f.body, 11 + n)
+    return ack
+
+
+@dataclass
+class Events:
+    flags: int
+    payloads: list
+    subscription_id: int | None = None
+    base_offset: int | None = None
+
+
+def decode_events(f):
+    assert f.flags & (EVENT | EVENT_SHARED), f"not an event frame: {f.flags:#06x} {f.body[:80]!r}"
+    events, at = Events(f.flags, []), 0
+    if not f.flags & EVENT_SHARED:
+        (events.subscription_id,) = struct.unpack_from(">Q", f.body)
+        at += 8
+    if f.flags & OFFSETS:
+        (events.base_offset,) = struct.unpack_from(">Q", f.body, at)
+        at += 8
+    (count,) = struct.unpack_from(">I", f.body, at)
+    at += 4
+    for _ in range(count):
+        (n,) = struct.unpack_from(">I", f.body, at)
+        events.payloads.append(f.body[at + 4 : at + 4 + n])
+        assert len(events.payloads[-1]) == n, "truncated event frame"
+        at += 4 + n
+    assert at == len(f.body), "bytes after the last event"
+    return events
