@@ -40,7 +40,7 @@ def complaints(text):
 
 def main():
     root = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT
-    files = c_files("src", "include", "demos", root=root)
+    files = c_files("src", "include", "demos", "examples", root=root)
     failures = 0
     for path in files:
         text = path.read_text()

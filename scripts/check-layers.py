@@ -66,7 +66,7 @@ def complaint(root, path, quote, name):
         return None if owner is None else f'"{name}" must be named "layer/{name}"'
     if target in ARROWS and not (root / "src" / name).exists() and not name.endswith(".inc"):
         return f"src/{name} does not exist"
-    if place[:2] == ("demos", "examples"):
+    if place[0] == "examples":
         return "an example may include only <felix/...> and system headers"
     if target not in ARROWS:
         return f"{name} is outside of the layers" if owner is not None else None
@@ -79,7 +79,7 @@ def complaint(root, path, quote, name):
 
 def main():
     root = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT
-    files = c_files("src", "include", "demos", "tests", "fuzz", root=root)
+    files = c_files("src", "include", "demos", "examples", "tests", "fuzz", root=root)
     failures = 0
     for path in files:
         text = path.read_text()

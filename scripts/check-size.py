@@ -13,7 +13,7 @@ from pathlib import Path
 from sources import ROOT, blank, c_files, relative
 
 FILE_LINES_MAX = 1200
-TEXT_FOLDERS = ("src", "include", "demos", "tests", "fuzz", "bench", "scripts")
+TEXT_FOLDERS = ("src", "include", "demos", "examples", "tests", "fuzz", "bench", "scripts")
 TEXT_SUFFIXES = {".c", ".h", ".def", ".inc", ".py", ".sh", ".awk"}
 
 # With our format a function's body opens at the end of a line and closes with "}" in column 0.
@@ -59,7 +59,7 @@ def main():
         print(f"{name}: {lines} lines, more than {FILE_LINES_MAX}: split it by noun")
     longest = max(
         ((lines, name, relative(path, root))
-         for path in c_files("src", "demos", root=root)
+         for path in c_files("src", "demos", "examples", root=root)
          for lines, name in functions(path.read_text())),
         default=(0, "none", "-"),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sources import ROOT, c_files, relative
 
-FOLDERS = ("src", "demos")
+FOLDERS = ("src", "demos", "examples")
 
 
 def our_sources(build_dir):
@@ -38,7 +38,7 @@ def main():
     build_dir = Path(sys.argv[1]).resolve()
     cache = build_dir / "tidy"
     cache.mkdir(exist_ok=True)
-    headers = [p for p in c_files("src", "include", "demos") if p.suffix == ".h"]
+    headers = [p for p in c_files("src", "include", *FOLDERS[1:]) if p.suffix == ".h"]
     headers += sorted((ROOT / "src").rglob("*.def"))
     common = digest([ROOT / ".clang-tidy", *headers])
 

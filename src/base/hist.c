@@ -128,10 +128,20 @@ uint64_t hist_percentile_ns(const struct hist *h, double percent) {
     return max_ns; /* buckets were reset while being read */
 }
 
+void hist_cumulate(const struct hist *h, const uint64_t *bounds_ns, size_t count,
+                   uint64_t *ret_counts) {
+    uint64_t seen = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t last = bucket_of(bounds_ns[i]);
+        for (; at <= last; at++)
+            seen += counter_get(&h->buckets[at]);
+        ret_counts[i] = seen;
+    }
+}
+
 uint64_t hist_count_at_most(const struct hist *h, uint64_t bound_ns) {
-    uint64_t count = 0;
-    size_t last = bucket_of(bound_ns);
-    for (size_t i = 0; i <= last; i++)
-        count += counter_get(&h->buckets[i]);
+    uint64_t count;
+    hist_cumulate(h, &bound_ns, 1, &count);
     return count;
 }

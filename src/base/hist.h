@@ -53,6 +53,10 @@ uint64_t hist_mean_ns(const struct hist *h);
  */
 uint64_t hist_percentile_ns(const struct hist *h, double percent);
 
+/** hist_count_at_most for `count` ascending bounds in one pass. */
+void hist_cumulate(const struct hist *h, const uint64_t *bounds_ns, size_t count,
+                   uint64_t *ret_counts);
+
 /** How many values are not above `bound_ns`; values in the bucket of the bound count as such. */
 uint64_t hist_count_at_most(const struct hist *h, uint64_t bound_ns);
 

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/map.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -55,27 +56,6 @@ static void line_str(struct line *line, const char *text) {
     line_put(line, text, strlen(text));
 }
 
-/* Bytes of the UTF-8 character at the start of `in`, 0 when it is not one. Overlong forms,
- * surrogates and values above U+10FFFF are not. */
-static size_t utf8_char(struct slice in, uint32_t *ret_code) {
-    uint8_t lead = in.data[0];
-    size_t len = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    if (len == 0 || lead > 0xf4 || len > in.len)
-        return 0;
-    uint32_t code = len == 1 ? lead : lead & (0x7fu >> len);
-    for (size_t i = 1; i < len; i++) {
-        if ((in.data[i] & 0xc0) != 0x80)
-            return 0;
-        code = code << 6 | (in.data[i] & 0x3fu);
-    }
-    bool overlong = (len == 3 && code < 0x800) || (len == 4 && code < 0x10000);
-    bool surrogate = code >= 0xd800 && code <= 0xdfff;
-    if (overlong || surrogate || code > 0x10ffff)
-        return 0;
-    *ret_code = code;
-    return len;
-}
-
 static void put_escaped_char(struct line *line, uint32_t code) {
     char text[12];
     if (code == '"' || code == '\\')
@@ -111,7 +91,7 @@ static void put_quoted(struct line *line, struct slice value) {
     line_str(line, "\"");
     while (value.len > 0) {
         uint32_t code = 0;
-        size_t len = utf8_char(value, &code);
+        size_t len = text_utf8_char(value, &code);
         if (len == 0) {
             put_bad_byte(line, value.data[0]);
             len = 1;
@@ -357,11 +337,9 @@ static enum felix_err apply_directive(struct slice directive, enum log_unknown u
     return FELIX_OK;
 }
 
-enum felix_err log_configure(const char *filter, enum log_unknown unknown,
-                             struct felix_error *reterr) {
-    uint8_t levels[LOG_MODULE_COUNT];
-    memset(levels, LOG_LEVEL_INFO, sizeof levels);
-
+static enum felix_err filter_parse(const char *filter, enum log_unknown unknown,
+                                   uint8_t levels[LOG_MODULE_COUNT], struct felix_error *reterr) {
+    memset(levels, LOG_LEVEL_INFO, LOG_MODULE_COUNT);
     /* What is said of one module stands above what is said of all, wherever it stands. */
     for (int pass = 0; pass < 2; pass++) {
         for (const char *at = filter; *at != '\0';) {
@@ -376,6 +354,20 @@ enum felix_err log_configure(const char *filter, enum log_unknown unknown,
                 return err;
         }
     }
+    return FELIX_OK;
+}
+
+enum felix_err log_check(const char *filter, enum log_unknown unknown, struct felix_error *reterr) {
+    uint8_t levels[LOG_MODULE_COUNT];
+    return filter_parse(filter, unknown, levels, reterr);
+}
+
+enum felix_err log_configure(const char *filter, enum log_unknown unknown,
+                             struct felix_error *reterr) {
+    uint8_t levels[LOG_MODULE_COUNT];
+    enum felix_err err = filter_parse(filter, unknown, levels, reterr);
+    if (err != FELIX_OK)
+        return err;
     for (size_t i = 0; i < LOG_MODULE_COUNT; i++)
         atomic_store_explicit(&log_levels[i], levels[i], memory_order_relaxed);
     return FELIX_OK;

@@ -172,6 +172,9 @@ enum log_unknown {
 enum felix_err log_configure(const char *filter, enum log_unknown unknown,
                              struct felix_error *reterr);
 
+/** Would log_configure accept this filter? Same errors; changes nothing. */
+enum felix_err log_check(const char *filter, enum log_unknown unknown, struct felix_error *reterr);
+
 /** Sets the format of the lines; logfmt at start. Before other threads log. */
 void log_set_format(enum log_format format);
 

@@ -280,7 +280,7 @@ enum felix_err options_set(struct options *options, size_t row, enum option_sour
     if (!value_parse(&options->rows[row], value, &parsed)) {
         struct text shown = {0};
         struct text rule = {0};
-        text_quoted(&shown, slice_of(value, strnlen(value, 100)));
+        text_quoted(&shown, slice_of(value, strnlen(value, 60)));
         option_row_rule(&options->rows[row], &rule);
         enum felix_err err = error_set(reterr, FELIX_INVALID_ARGUMENT, 0, "%s=%s: must be %s", name,
                                        text_str(&shown), text_str(&rule));

@@ -53,16 +53,45 @@ void text_printf(struct text *text, const char *format, ...) {
     va_end(args);
 }
 
+size_t text_utf8_char(struct slice in, uint32_t *ret_code) {
+    uint8_t lead = in.data[0];
+    size_t len = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    if (len == 0 || lead > 0xf4 || len > in.len)
+        return 0;
+    uint32_t code = len == 1 ? lead : lead & (0x7fu >> len);
+    for (size_t i = 1; i < len; i++) {
+        if ((in.data[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (in.data[i] & 0x3fu);
+    }
+    bool overlong = (len == 3 && code < 0x800) || (len == 4 && code < 0x10000);
+    bool surrogate = code >= 0xd800 && code <= 0xdfff;
+    if (overlong || surrogate || code > 0x10ffff)
+        return 0;
+    *ret_code = code;
+    return len;
+}
+
+/* Besides what the quotes need: control characters, and those that YAML takes for line breaks,
+ * byte order marks or no characters at all. */
+static bool needs_escape(uint32_t code) {
+    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029 ||
+           code == 0xfeff || code == 0xfffe || code == 0xffff;
+}
+
 void text_quoted(struct text *text, struct slice bytes) {
     text_char(text, '"');
-    for (size_t i = 0; i < bytes.len; i++) {
-        uint8_t c = bytes.data[i];
-        if (c == '"' || c == '\\')
-            text_printf(text, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            text_printf(text, "\\u%04x", c);
+    while (bytes.len > 0) {
+        uint32_t code = 0;
+        size_t len = text_utf8_char(bytes, &code);
+        if (len == 1 && (code == '"' || code == '\\'))
+            text_printf(text, "\\%c", (char)code);
+        else if (len != 0 && needs_escape(code))
+            text_printf(text, "\\u%04x", code);
         else
-            text_char(text, (char)c);
+            text_bytes(text, slice_of(bytes.data, len != 0 ? len : 1));
+        bytes.data += len != 0 ? len : 1;
+        bytes.len -= len != 0 ? len : 1;
     }
     text_char(text, '"');
 }

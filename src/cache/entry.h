@@ -30,7 +30,8 @@ struct cache_entry {
     struct sieve_link queued[SIEVE_KIND_COUNT];
 
     /* What a hit reads stands together, right before the key. */
-    struct expiry_link expiry; /* at_ns is EXPIRY_NEVER, and it is not linked, without time to live */
+    struct expiry_link
+        expiry; /* at_ns is EXPIRY_NEVER, and it is not linked, without time to live */
     uint32_t hash;
     uint32_t key_bytes;
     uint32_t value_bytes;

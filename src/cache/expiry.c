@@ -80,24 +80,23 @@ void expiry_replace(struct expiry_link *from, struct expiry_link *to) {
         to->next->at = &to->next;
 }
 
-/* The slot whose links are due first, or NULL. */
-static struct expiry_slot *first_slot(const struct expiry *expiry) {
-    for (unsigned level = 0; level < EXPIRY_LEVELS; level++) {
-        if (expiry->occupied[level] == 0)
-            continue;
-        unsigned index = (unsigned)__builtin_ctzll(expiry->occupied[level]);
-        return (struct expiry_slot *)&expiry->slots[level * EXPIRY_SLOTS + index];
-    }
-    return NULL;
+#define NO_SLOT UINT32_MAX
+
+/* The index of the slot whose links are due first, or NO_SLOT. */
+static uint32_t first_slot(const struct expiry *expiry) {
+    for (uint32_t level = 0; level < EXPIRY_LEVELS; level++)
+        if (expiry->occupied[level] != 0)
+            return level * EXPIRY_SLOTS + (uint32_t)__builtin_ctzll(expiry->occupied[level]);
+    return NO_SLOT;
 }
 
 /* Makes the first slot the draining one if its time has come. */
 static bool start_draining(struct expiry *expiry, uint64_t now_tick) {
-    struct expiry_slot *slot = first_slot(expiry);
-    if (slot == NULL || slot->tick_min > now_tick)
+    uint32_t first = first_slot(expiry);
+    if (first == NO_SLOT || expiry->slots[first].tick_min > now_tick)
         return false;
-    size_t at = (size_t)(slot - expiry->slots);
-    expiry->occupied[at / EXPIRY_SLOTS] &= ~(1ull << at % EXPIRY_SLOTS);
+    struct expiry_slot *slot = &expiry->slots[first];
+    expiry->occupied[first / EXPIRY_SLOTS] &= ~(1ull << first % EXPIRY_SLOTS);
     expiry->tick = slot->tick_min;
     expiry->draining = slot->head;
     expiry->draining->at = &expiry->draining;
@@ -125,9 +124,10 @@ struct expiry_link *expiry_pop(struct expiry *expiry, uint64_t now_ns, size_t *w
 uint64_t expiry_next_ns(const struct expiry *expiry) {
     if (expiry->draining != NULL)
         return expiry->tick << EXPIRY_TICK_SHIFT;
-    const struct expiry_slot *slot = first_slot(expiry);
-    if (slot == NULL)
+    uint32_t first = first_slot(expiry);
+    if (first == NO_SLOT)
         return EXPIRY_NEVER;
+    uint64_t tick = expiry->slots[first].tick_min;
     uint64_t last_tick = EXPIRY_NEVER >> EXPIRY_TICK_SHIFT;
-    return slot->tick_min > last_tick ? EXPIRY_NEVER : slot->tick_min << EXPIRY_TICK_SHIFT;
+    return tick > last_tick ? EXPIRY_NEVER : tick << EXPIRY_TICK_SHIFT;
 }

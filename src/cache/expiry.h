@@ -15,8 +15,9 @@
 
 #define EXPIRY_NEVER UINT64_MAX
 #define EXPIRY_TICK_SHIFT 24
-#define EXPIRY_TICK_NS ((uint64_t)1 << EXPIRY_TICK_SHIFT) /* 16.8 ms: at most 60 wake-ups a second */
-#define EXPIRY_LEVELS 7                                   /* of 6 bits: 41 bits of ticks */
+#define EXPIRY_TICK_NS                                                                             \
+    ((uint64_t)1 << EXPIRY_TICK_SHIFT) /* 16.8 ms: at most 60 wake-ups a second */
+#define EXPIRY_LEVELS 7                /* of 6 bits: 41 bits of ticks */
 #define EXPIRY_SLOTS 64
 
 struct expiry_link {

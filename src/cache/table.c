@@ -2,6 +2,7 @@
  * Removing from the new slots shifts the following entries back, so there are no tombstones and a
  * search ends at the first free slot. The old slots cannot be shifted while they are moved from
  * front to back; there a slot that was moved or removed holds `moved_away`, which a search passes.
+ * Free slots stay free, so a search in the old slots ends where it always did.
  *
  * A table grows at three quarters full to twice the slots and shrinks below one eighth to half of
  * them. Each change moves MOVED_PER_CHANGE old slots, so the old ones are gone long before the
@@ -73,8 +74,9 @@ static void move_some(struct table *table, size_t slots_max) {
         end = table->old_slot_count;
     for (; table->old_at < end; table->old_at++) {
         struct table_slot *slot = &table->old_slots[table->old_at];
-        if (slot->entry != NULL && slot->entry != &moved_away)
-            insert_new(table, slot->entry, slot->hash);
+        if (slot->entry == NULL || slot->entry == &moved_away)
+            continue;
+        insert_new(table, slot->entry, slot->hash);
         slot->entry = &moved_away;
     }
     if (table->old_at == table->old_slot_count) {

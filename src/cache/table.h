@@ -29,12 +29,6 @@ struct table {
 /** The hash of `key` as the functions below want it. */
 uint32_t table_hash(struct slice key);
 
-/** Fetches the slot where a search for `hash` begins, ahead of the search. */
-static inline void table_prefetch(const struct table *table, uint32_t hash) {
-    if (table->slot_count != 0)
-        __builtin_prefetch(&table->slots[hash & (table->slot_count - 1)]);
-}
-
 /** The entry with this key, or NULL. `hash` is table_hash(key). Borrows `key`. */
 struct cache_entry *table_find(const struct table *table, uint32_t hash, struct slice key);
 

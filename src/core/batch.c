@@ -72,13 +72,12 @@ static void frame_in_place(struct batch *batch) {
     };
 }
 
-struct buf *batch_new(const struct batch_limits *limits, struct buf *body,
-                      struct payload_list list, size_t headroom) {
+struct buf *batch_new(const struct batch_limits *limits, struct buf *body, struct payload_list list,
+                      size_t headroom) {
     INVARIANT(list.count > 0);
     bool one = fits_one_frame(limits, &list);
     uint32_t frame_count = one ? 1 : count_frames(limits, &list);
-    struct buf *block =
-        buf_new(sizeof(struct batch) + frame_count * sizeof(struct batch_frame));
+    struct buf *block = buf_new(sizeof(struct batch) + frame_count * sizeof(struct batch_frame));
     block->companion = body;
     struct batch *batch = batch_of(block);
     batch->list = list;

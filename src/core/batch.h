@@ -46,8 +46,8 @@ struct batch_limits {
  * Make the batch of `list`, which lies inside `body` and has `headroom` writable bytes before it.
  * Takes one reference of `body`. Returns owned (one reference). `list.count` is at least 1.
  */
-struct buf *batch_new(const struct batch_limits *limits, struct buf *body,
-                      struct payload_list list, size_t headroom);
+struct buf *batch_new(const struct batch_limits *limits, struct buf *body, struct payload_list list,
+                      size_t headroom);
 
 static inline struct batch *batch_of(struct buf *block) {
     return (struct batch *)(void *)block->data;

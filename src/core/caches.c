@@ -11,8 +11,7 @@
 
 /* Key bytes decide, not the cache's name: one hot cache spreads over all reactors. */
 static unsigned key_owner(const struct core *core, struct slice entry_key) {
-    return core->reactor_count == 1 ? 0
-                                    : (unsigned)(map_hash(entry_key) % core->reactor_count);
+    return core->reactor_count == 1 ? 0 : (unsigned)(map_hash(entry_key) % core->reactor_count);
 }
 
 static uint64_t ttl_ns_of(bool has_ttl, uint64_t ttl_ms) {
@@ -29,14 +28,13 @@ struct run {
 };
 
 /* Run on the owner. The block in the answer carries one reference for the caller. */
-static void run(struct core *core, struct cache *cache, const struct run *request,
-                uint64_t now_ns, struct cache_answer *answer) {
+static void run(struct core *core, struct cache *cache, const struct run *request, uint64_t now_ns,
+                struct cache_answer *answer) {
     struct cache_value found = {0};
     counter_add(&core->counters.cache_requests, 1);
     switch (request->op) {
     case CACHE_OP_PUT:
-        answer->err =
-            cache_put(cache, request->entry_key, request->value, request->ttl_ns, now_ns);
+        answer->err = cache_put(cache, request->entry_key, request->value, request->ttl_ns, now_ns);
         return;
     case CACHE_OP_GET:
         answer->found = cache_get(cache, request->entry_key, now_ns, &found);

@@ -21,11 +21,11 @@
 
 struct core_settings {
     struct topic_limits topic;
-    size_t replay_total_bytes_max;   /* of all rings of this reactor */
+    size_t replay_total_bytes_max; /* of all rings of this reactor */
     enum queue_policy queue_policy;
     uint32_t queue_batches_max;
     size_t queue_bytes_max;
-    uint64_t cache_max_bytes;          /* of this reactor's part */
+    uint64_t cache_max_bytes; /* of this reactor's part */
     uint64_t cache_max_bytes_per_cache;
     bool make_on_first_use; /* a development broker */
     struct slice dev_tenant, dev_namespace;
@@ -107,9 +107,9 @@ struct core {
     struct core_settings settings;
     const struct core_host *host;
     void *host_context;
-    struct map streams;          /* key -> fanout */
-    struct map caches;           /* key -> cache_entry_point */
-    struct map_u64 subs;         /* handle -> subscription */
+    struct map streams;  /* key -> fanout */
+    struct map caches;   /* key -> cache_entry_point */
+    struct map_u64 subs; /* handle -> subscription */
     struct cache_shard *cache_shard;
     uint64_t next_handle;
     struct subscription *ready_head, *ready_tail;

@@ -26,7 +26,7 @@ enum mail_kind {
 struct mail {
     struct mail *next;
     enum mail_kind kind;
-    unsigned from; /* reactor */
+    unsigned from;   /* reactor */
     struct buf *key; /* the object's key (registry.h); one reference; NULL for MAIL_NODE */
 };
 

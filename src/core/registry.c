@@ -15,8 +15,7 @@ size_t core_key_bytes(struct slice tenant, struct slice namespace_, struct slice
     return 6 + tenant.len + namespace_.len + name.len;
 }
 
-void core_key_write(uint8_t *out, struct slice tenant, struct slice namespace_,
-                    struct slice name) {
+void core_key_write(uint8_t *out, struct slice tenant, struct slice namespace_, struct slice name) {
     struct writer w = writer_of(out, core_key_bytes(tenant, namespace_, name));
     const struct slice parts[] = {tenant, namespace_, name};
     for (size_t i = 0; i < 3; i++) {

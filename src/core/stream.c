@@ -338,9 +338,9 @@ static enum felix_err admit(struct core *core, struct fanout *fanout, unsigned r
                             enum start_kind start, uint64_t offset, uint64_t *ret_seq,
                             struct topic_position *ret_at) {
     close_topic(core, fanout); /* lone items of this turn belong to those who were there */
-    enum felix_err err = topic_seek(&fanout->topic, &core->settings.topic,
-                                    start == START_NONE ? START_LATEST : start, offset, ret_seq,
-                                    ret_at);
+    enum felix_err err =
+        topic_seek(&fanout->topic, &core->settings.topic,
+                   start == START_NONE ? START_LATEST : start, offset, ret_seq, ret_at);
     if (err == FELIX_OK)
         fanout->remote_subs[reactor]++;
     return err;

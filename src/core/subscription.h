@@ -12,9 +12,9 @@
 enum queue_policy { QUEUE_BLOCK, QUEUE_DROP_NEW, QUEUE_DROP_OLD };
 
 struct queued_batch {
-    struct buf *block;    /* one reference */
-    uint32_t first_item;  /* replay may begin inside a batch */
-    bool replay;          /* from the ring: carries offsets where negotiated */
+    struct buf *block;   /* one reference */
+    uint32_t first_item; /* replay may begin inside a batch */
+    bool replay;         /* from the ring: carries offsets where negotiated */
 };
 
 struct fanout;
@@ -36,7 +36,7 @@ struct subscription {
     enum queue_policy policy;
     uint32_t batches_max;
     size_t bytes_max;
-    bool stalling;         /* full under QUEUE_BLOCK: its fan-out counts it */
+    bool stalling; /* full under QUEUE_BLOCK: its fan-out counts it */
     uint64_t dropped_items;
 
     bool ready; /* in the core's list of subscriptions with something new */

@@ -54,8 +54,7 @@ static void ring_grow(struct topic *topic) {
 }
 
 /* Keep whole batches while all of the newest replay_items_max items stay covered. */
-static void ring_append(struct topic *topic, const struct topic_limits *limits,
-                        struct buf *block) {
+static void ring_append(struct topic *topic, const struct topic_limits *limits, struct buf *block) {
     if (limits->replay_items_max == 0)
         return;
     if (topic->ring_count == topic->ring_capacity)
@@ -119,8 +118,7 @@ static void merge_add(struct topic *topic, const struct payload_list *list) {
         topic->merge_payload_bytes = 0;
     }
     if (MERGE_LIST_AT + topic->merge_used + item_bytes > topic->merge->capacity) {
-        struct buf *larger =
-            buf_new((MERGE_LIST_AT + topic->merge_used + item_bytes) * 2);
+        struct buf *larger = buf_new((MERGE_LIST_AT + topic->merge_used + item_bytes) * 2);
         memcpy(larger->data, topic->merge->data, MERGE_LIST_AT + topic->merge_used);
         buf_unref(topic->merge);
         topic->merge = larger;

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "node/config.h"
+#include "session/stages.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,9 +30,12 @@ enum felix_err node_start(const struct config *config, struct node **ret,
 uint16_t node_quic_port(const struct node *node);
 uint16_t node_http_port(const struct node *node);
 
-/** Development node: paths of the certificate and the token; NULL otherwise. */
+/** Paths of the certificate and, on a development node, of the token (NULL otherwise). */
 const char *node_ca_path(const struct node *node);
 const char *node_token_path(const struct node *node);
+
+const char *node_data_dir(const struct node *node);
+unsigned node_reactors(const struct node *node);
 
 /** Load FELIX_TLS_CERT and FELIX_TLS_KEY and the key set again; old ones stay on failure. */
 enum felix_err node_reload(struct node *node, struct felix_error *reterr);
@@ -44,31 +48,19 @@ enum felix_err node_reload(struct node *node, struct felix_error *reterr);
 bool node_drain(struct node *node, uint32_t budget_ms);
 void node_stop(struct node *node);
 
-/* Stages whose time a node measures unless FELIX_DISABLE_TIMINGS is set. */
-enum node_stage {
-    STAGE_READ,        /* one turn's receive: system call, decryption, handlers */
-    STAGE_DECODE,      /* one publish frame: header, body, lengths */
-    STAGE_AUTHORISE,   /* stream looked up and permission checked */
-    STAGE_ENQUEUE,     /* one publish: sequence, ring, subscriber queues */
-    STAGE_ENCODE,      /* event frame prefixes */
-    STAGE_SEND,        /* one turn's flush: encryption, system calls */
-    STAGE_PUBLISH_TO_WRITE, /* publish read until its last frame was given to the network */
-    STAGE_COUNT
-};
-
 struct hist;
 /** Name of a stage ("read") and a merged copy of its histogram over all reactors (ns). */
-const char *node_stage_name(enum node_stage stage);
-void node_stage_snapshot(const struct node *node, enum node_stage stage, struct hist *ret);
+const char *node_stage_name(enum stage stage);
+void node_stage_snapshot(const struct node *node, enum stage stage, struct hist *ret);
 
 /* What the demos print and the metrics page shows; sums over all reactors. */
 struct node_stats {
     uint64_t connections, streams_authenticated, subscriptions;
     uint64_t publish_frames, publish_items, publish_bytes, acks_sent;
     uint64_t delivered_items, delivered_frames, delivered_bytes; /* given to the network */
-    uint64_t dropped_items;          /* all reasons */
+    uint64_t dropped_items;                                      /* all reasons */
     uint64_t dropped_queue_full_new, dropped_queue_full_old, dropped_ingress, dropped_no_stream;
-    uint64_t cache_requests, cache_hits, cache_misses;
+    uint64_t cache_requests;
     uint64_t recv_calls, send_calls, datagrams_in, datagrams_out, wakeups;
 };
 void node_stats(const struct node *node, struct node_stats *ret);

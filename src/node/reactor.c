@@ -32,9 +32,8 @@ static void post_to(struct server *server, unsigned target, struct mail *mail) {
     reactor_post(&reactor->all[target], mail);
 }
 
-static void forward_to(struct server *server, unsigned target,
-                       const struct sockaddr_storage *local, const struct sockaddr_storage *peer,
-                       struct slice packet) {
+static void forward_to(struct server *server, unsigned target, const struct sockaddr_storage *local,
+                       const struct sockaddr_storage *peer, struct slice packet) {
     struct reactor *reactor = server->node;
     struct node_mail *mail = node_mail_new(NODE_PACKET, packet.len);
     mail->local = *local;

@@ -25,9 +25,9 @@ void auth_step(struct session *session, const struct message *message) {
         session_fail(session, WIRE_CODE_DRAINING, "broker shutting down");
         return;
     }
-    enum felix_err err = token_cache_verify(&server->tokens, server->keys, &offer,
-                                            (int64_t)time(NULL), TOKEN_LEEWAY_S,
-                                            &session->principal);
+    enum felix_err err =
+        token_cache_verify(&server->tokens, server->keys, &offer, (int64_t)time(NULL),
+                           TOKEN_LEEWAY_S, &session->principal);
     if (err != FELIX_OK) {
         char peer[64];
         counter_add(&server->counters.auth_failed, 1);

@@ -56,8 +56,7 @@ static struct cache_entry_point *find(struct session *session, const struct mess
         return NULL;
     uint8_t *key = bytes <= sizeof stack ? stack : xmalloc(bytes);
     core_key_write(key, message->tenant, message->namespace_, message->cache);
-    struct cache_entry_point *point =
-        core_find_cache(&session->server->core, slice_of(key, bytes));
+    struct cache_entry_point *point = core_find_cache(&session->server->core, slice_of(key, bytes));
     if (key != stack)
         free(key);
     return point;

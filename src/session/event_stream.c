@@ -99,11 +99,10 @@ static void write_live(struct event_stream *event, struct buf *block) {
 /* One replay frame: `count` items that begin at `data`. */
 static void write_replay_frame(struct event_stream *event, struct buf *block, uint64_t base,
                                uint32_t count, const uint8_t *data, size_t data_bytes) {
-    uint16_t flags =
-        event->offsets ? FRAME_EVENT_BATCH | FRAME_EVENT_OFFSETS : FRAME_EVENT_BATCH;
+    uint16_t flags = event->offsets ? FRAME_EVENT_BATCH | FRAME_EVENT_OFFSETS : FRAME_EVENT_BATCH;
     struct buf *prefix = buf_new(EVENT_PREFIX_BYTES_MAX);
-    size_t prefix_bytes = event_prefix_encode(flags, event->subscription_id, base, count,
-                                              data_bytes, prefix->data);
+    size_t prefix_bytes =
+        event_prefix_encode(flags, event->subscription_id, base, count, data_bytes, prefix->data);
     (void)quic_stream_write(event->stream, prefix, prefix->data, prefix_bytes);
     (void)quic_stream_write(event->stream, buf_ref(block), data, data_bytes);
     count_frame(event->server, count, data_bytes);

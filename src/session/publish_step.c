@@ -63,8 +63,7 @@ static struct fanout *resolve(struct session *session, const struct publish *p) 
         refuse(session, p, FELIX_WRONG_TENANT, "tenant mismatch", true);
         return NULL;
     }
-    struct resource resource = {
-        .tenant = p->tenant, .namespace = p->namespace_, .name = p->stream};
+    struct resource resource = {.tenant = p->tenant, .namespace = p->namespace_, .name = p->stream};
     if (!principal_allows(session->principal, AUTH_STREAM_PUBLISH, &resource)) {
         counter_add(&server->counters.forbidden, 1);
         refuse(session, p, FELIX_FORBIDDEN, "forbidden", true);

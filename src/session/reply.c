@@ -105,8 +105,7 @@ uint64_t reply_owe(struct session *session, uint64_t request_id, bool json) {
 }
 
 void reply_owed_done(struct session *session, uint64_t number, enum felix_err err) {
-    INVARIANT(number >= session->owed_first &&
-              number - session->owed_first < session->owed_count);
+    INVARIANT(number >= session->owed_first && number - session->owed_first < session->owed_count);
     struct owed_ack *done = owed_at(session, (uint32_t)(number - session->owed_first));
     done->done = true;
     done->err = err;

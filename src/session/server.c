@@ -5,7 +5,7 @@
 #include "base/check.h"
 #include "session/session.h"
 
-#define LOOP_FOREVER UINT64_MAX
+#define SWEEP_ENTRIES_PER_TURN 1000u
 
 /* ---- upcalls of the core ---- */
 
@@ -102,6 +102,22 @@ static void resume_sessions(struct server *server) {
     }
 }
 
+/* When to free expired cache entries; memory is all that waits for it. */
+static uint64_t sweep_due_ns(const struct server *server) {
+    uint64_t due_ns = cache_shard_next_expiry_ns(server->core.cache_shard);
+    return due_ns > server->next_sweep_ns ? due_ns : server->next_sweep_ns;
+}
+
+static void sweep_cache(struct server *server) {
+    if (cache_shard_next_expiry_ns(server->core.cache_shard) == EXPIRY_NEVER ||
+        sweep_due_ns(server) > server->now_ns)
+        return;
+    (void)cache_shard_sweep(server->core.cache_shard, server->now_ns, SWEEP_ENTRIES_PER_TURN);
+    /* What a sweep could not finish goes on in the next turn. */
+    if (cache_shard_next_expiry_ns(server->core.cache_shard) > server->now_ns)
+        server->next_sweep_ns = server->now_ns + server->settings.cache_sweep_ns;
+}
+
 void server_turn(struct server *server, uint64_t now_ns) {
     server->now_ns = now_ns;
     if (server->resume_head != NULL)
@@ -114,6 +130,7 @@ void server_turn(struct server *server, uint64_t now_ns) {
             event_stream_pump(event);
     }
     expire_unauthenticated(server);
+    sweep_cache(server);
     counter_set(&server->counters.recv_held_bytes, server->recv_held_bytes);
 }
 
@@ -123,9 +140,15 @@ bool server_has_work(const struct server *server) {
 }
 
 uint64_t server_deadline(const struct server *server) {
-    if (server->unauth_head == NULL)
-        return LOOP_FOREVER;
-    return server->unauth_head->opened_ns + server->settings.auth_timeout_ns;
+    uint64_t deadline_ns = LOOP_NO_DEADLINE;
+    if (cache_shard_next_expiry_ns(server->core.cache_shard) != EXPIRY_NEVER)
+        deadline_ns = sweep_due_ns(server);
+    if (server->unauth_head != NULL) {
+        uint64_t auth_ns = server->unauth_head->opened_ns + server->settings.auth_timeout_ns;
+        if (auth_ns < deadline_ns)
+            deadline_ns = auth_ns;
+    }
+    return deadline_ns;
 }
 
 void server_drain_begin(struct server *server) {

@@ -25,6 +25,7 @@ struct server_settings {
     uint64_t recv_memory_bytes;    /* received and not yet handled, of this reactor */
     uint64_t send_window_bytes;    /* unacknowledged bytes of one connection */
     uint64_t auth_timeout_ns;
+    uint64_t cache_sweep_ns;          /* at least this long between two sweeps */
     uint32_t event_items_max;         /* of a replay frame */
     uint32_t event_payload_bytes_max; /* of a replay frame */
 };
@@ -58,6 +59,7 @@ struct server {
     uint64_t admitted_bytes;
     uint64_t recv_held_bytes;
     uint64_t now_ns; /* of this turn */
+    uint64_t next_sweep_ns;
     bool draining;
     struct hist *stages; /* STAGE_COUNT of them, or NULL: nothing is measured */
     struct server_counters counters;

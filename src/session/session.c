@@ -168,8 +168,7 @@ static void close_session(struct session *session) {
 }
 
 static bool replies_owed(const struct session *session) {
-    return session->owed_count > 0 || session->pause == PAUSE_CACHE ||
-           session->subscribing != NULL;
+    return session->owed_count > 0 || session->pause == PAUSE_CACHE || session->subscribing != NULL;
 }
 
 void session_end(struct session *session) {
@@ -304,8 +303,8 @@ static bool take_header(struct session *session, struct reader *in) {
     struct slice part = reader_take(in, take);
     memcpy(session->header + session->header_have, part.data, part.len);
     session->header_have += (unsigned)take;
-    enum felix_err err = frame_header_decode(slice_of(session->header, session->header_have),
-                                             limit, &session->frame);
+    enum felix_err err = frame_header_decode(slice_of(session->header, session->header_have), limit,
+                                             &session->frame);
     if (err == FELIX_INCOMPLETE)
         return false;
     if (err != FELIX_OK) {
@@ -377,8 +376,8 @@ static size_t process(struct session *session, struct slice data) {
             break;
         size_t total = session->frame.body_bytes;
         bool publish = (session->frame.flags & FRAME_PUBLISH_BATCH) != 0;
-        if (session->body == NULL && session->body_have == 0 && !publish &&
-            !session->skip_body && reader_left(&in) >= total) {
+        if (session->body == NULL && session->body_have == 0 && !publish && !session->skip_body &&
+            reader_left(&in) >= total) {
             /* decoded where it lies; if it has to wait, it is offered again from there */
             const uint8_t *at = in.at;
             struct slice body = reader_take(&in, total);
@@ -391,9 +390,9 @@ static size_t process(struct session *session, struct slice data) {
         collect_body(session, &in);
         if (session->body_have < total)
             break;
-        struct slice body =
-            session->body != NULL ? slice_of(session->body->data + SESSION_BODY_AT, total)
-                                  : slice_of(session->header, 0);
+        struct slice body = session->body != NULL
+                                ? slice_of(session->body->data + SESSION_BODY_AT, total)
+                                : slice_of(session->header, 0);
         if (!run_frame(session, body))
             break;
     }
@@ -456,15 +455,14 @@ static bool rerun_waiting(struct session *session) {
     if (!session->in_body || session->body == NULL ||
         session->body_have < session->frame.body_bytes)
         return true;
-    return run_frame(session, slice_of(session->body->data + SESSION_BODY_AT,
-                                       session->frame.body_bytes));
+    return run_frame(session,
+                     slice_of(session->body->data + SESSION_BODY_AT, session->frame.body_bytes));
 }
 
 void session_resume(struct session *session) {
     if (session->pause == PAUSE_CACHE)
         return;
-    if (session->pause == PAUSE_REPLIES &&
-        session->stream->unacked_bytes > REPLIES_UNREAD_RESUME)
+    if (session->pause == PAUSE_REPLIES && session->stream->unacked_bytes > REPLIES_UNREAD_RESUME)
         return;
     if (session->pause == PAUSE_ADMISSION)
         session->conn->waiting_sessions--;

@@ -14,7 +14,13 @@
  *   ENDING       no more input; the stream is finished once the owed replies are out
  *   CLOSED       our side is finished
  */
-enum session_state { SESSION_NEW, SESSION_READY, SESSION_SUBSCRIBING, SESSION_ENDING, SESSION_CLOSED };
+enum session_state {
+    SESSION_NEW,
+    SESSION_READY,
+    SESSION_SUBSCRIBING,
+    SESSION_ENDING,
+    SESSION_CLOSED
+};
 
 struct client_conn {
     struct server *server;
@@ -64,7 +70,7 @@ struct session {
     unsigned header_have;
     struct frame_header frame;
     bool in_body;
-    bool skip_body; /* unknown flags: read over it */
+    bool skip_body;   /* unknown flags: read over it */
     struct buf *body; /* SESSION_BODY_AT bytes of headroom, then the body so far */
     size_t body_have;
     enum pause_reason pause;
@@ -152,7 +158,7 @@ struct event_stream {
     struct subscription sub;
     uint64_t subscription_id;
     bool offsets;
-    bool ended; /* finish once the queue is empty */
+    bool ended;                /* finish once the queue is empty */
     uint64_t requested_offset; /* of the start position */
     struct event_stream *conn_prev, *conn_next;
 };

@@ -30,8 +30,8 @@ static bool id_in_use(const struct client_conn *conn, uint64_t id) {
 static uint64_t next_id(struct server *server, const struct client_conn *conn) {
     uint64_t id;
     do {
-        id = (server->next_subscription++ - 1) * server->core.reactor_count +
-             server->core.reactor + 1;
+        id = (server->next_subscription++ - 1) * server->core.reactor_count + server->core.reactor +
+             1;
     } while (conn->client_chose_ids && id_in_use(conn, id));
     return id;
 }
@@ -92,8 +92,7 @@ void subscribe_step(struct session *session, const struct message *message) {
     }
     if (message->has_subscription_id)
         conn->client_chose_ids = true;
-    uint64_t id =
-        message->has_subscription_id ? message->subscription_id : next_id(server, conn);
+    uint64_t id = message->has_subscription_id ? message->subscription_id : next_id(server, conn);
     struct event_stream *event = event_stream_new(session, id);
     event->requested_offset = message->offset;
     session->subscribing = event;

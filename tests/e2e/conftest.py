@@ -98,13 +98,17 @@ class Scope:
         )  # fmt: skip
 
     def scope_yaml(self):
-        lines = ["scope:"]
-        lines += ["  tenants:"]
-        for tenant in self.issuers:
-            lines += [f"    - tenant_id: {tenant}", "      namespaces:", "        - namespace: default"]
-            lines += ["          streams:"] + [f"            - {s}" for s in self.STREAMS]
-            lines += ["          caches:"] + [f"            - {c}" for c in self.CACHES]
-        return "\n".join(lines) + "\n"
+        tenants = "".join(
+            f"    {t}:\n      namespaces:\n        default:\n"
+            f"          streams:\n{self._names(self.STREAMS)}"
+            f"          caches:\n{self._names(self.CACHES)}"
+            for t in self.issuers
+        )
+        return "scope:\n  tenants:\n" + tenants
+
+    @staticmethod
+    def _names(names):
+        return "".join(f"            - {n}\n" for n in names)
 
     def token(self, tenant="t1", **changes):
         return self.issuers[tenant].token(**changes)

@@ -1,0 +1,371 @@
+/*
+ * Start order: identity, then all sockets (in the order of their reactors, because the steering
+ * program counts them), then the HTTP listener, then the threads. Whatever fails undoes the rest
+ * and says why; nothing is served half.
+ *
+ * Drain: not ready; no new connections and requests; what was accepted is delivered; then every
+ * connection is closed with a reason; then the threads stop.
+ */
+#include "node/node.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "http/server.h"
+#include "node/identity.h"
+#include "node/metrics.h"
+#include "node/reactor.h"
+
+#define CLOSE_LINGER_NS (50 * NS_PER_MS) /* for the CONNECTION_CLOSE packets to leave */
+
+struct node {
+    const struct config *config;
+    struct identity identity;
+    struct reactor *reactors;
+    unsigned reactor_count; /* initialised ones */
+    struct http_server *http;
+    sem_t drained;
+    _Atomic bool ready;
+    bool draining;
+};
+
+static unsigned cpu_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    int count = CPU_COUNT(&set);
+    return count > 0 ? (unsigned)count : 1;
+}
+
+static unsigned choose_reactors(const struct config *config) {
+    unsigned count = config->core_shards != 0 ? config->core_shards : cpu_count();
+    return count < CORE_REACTORS_MAX ? count : CORE_REACTORS_MAX;
+}
+
+static struct quic_settings quic_settings_of(const struct config *config) {
+    return (struct quic_settings){
+        .conn_recv_window_bytes = config->cache_conn_recv_window,
+        .stream_recv_window_bytes = config->cache_stream_recv_window,
+        .max_streams_bidi = 1024,
+        .max_streams_uni = 1024,
+        .idle_timeout_ms = config->idle_timeout_ms,
+        .keep_alive_ms = config->keep_alive_ms,
+        .handshake_timeout_ms = config->auth_timeout_ms,
+        .initial_mtu_bytes = config->initial_mtu,
+        .mtu_max_bytes = config->mtu_upper_bound,
+        .max_udp_payload_bytes = config->max_udp_payload,
+        .udp_send_buffer_bytes = config->udp_send_buffer,
+        .udp_recv_buffer_bytes = config->udp_recv_buffer,
+        .max_connections = config->max_connections,
+        .max_half_open = config->max_half_open,
+    };
+}
+
+/* A reactor's share of a limit of the whole node. */
+static uint64_t share(uint64_t total, unsigned reactors) {
+    uint64_t part = total / reactors;
+    return part > 0 ? part : 1;
+}
+
+static struct server_settings server_settings_of(const struct config *config, unsigned reactors) {
+    return (struct server_settings){
+        .max_frame_bytes = config->max_frame_bytes,
+        .max_subscriptions_per_conn = config->max_subscriptions_per_conn,
+        .conn_inflight_bytes = config->pub_conn_inflight_bytes,
+        .total_inflight_bytes = share(config->pub_inflight_bytes, reactors),
+        .ingress_wait = config->pub_ingress_wait,
+        .recv_memory_bytes = share(config->recv_memory_bytes, reactors),
+        .send_window_bytes = config->cache_send_window,
+        .auth_timeout_ns = config->auth_timeout_ms * NS_PER_MS,
+        .cache_sweep_ns = config->cache_sweep_ms * NS_PER_MS,
+        .event_items_max = config->event_batch_max_events,
+        .event_payload_bytes_max = config->event_batch_max_bytes,
+    };
+}
+
+static struct core_settings core_settings_of(const struct config *config, unsigned reactors) {
+    uint32_t items = config->event_batch_max_events;
+    if (config->fanout_batch_size < items)
+        items = config->fanout_batch_size;
+    return (struct core_settings){
+        .topic =
+            {
+                .replay_items_max = config->replay_items,
+                .replay_bytes_max = config->replay_bytes,
+                .frame = {.items_max = items, .payload_bytes_max = config->event_batch_max_bytes},
+            },
+        .replay_total_bytes_max = share(config->replay_total_bytes, reactors),
+        .queue_policy = (enum queue_policy)config->subscriber_queue_policy,
+        .queue_batches_max = config->subscriber_queue_capacity,
+        .queue_bytes_max = config->subscriber_queue_bytes,
+        .cache_max_bytes = share(config->cache_max_bytes, reactors),
+        .cache_max_bytes_per_cache = config->cache_max_bytes_per_cache == 0
+                                         ? 0
+                                         : share(config->cache_max_bytes_per_cache, reactors),
+        .make_on_first_use = config->dev,
+        .dev_tenant = slice_str(DEV_TENANT),
+        .dev_namespace = slice_str(DEV_NAMESPACE),
+        .made_streams_max = config->max_streams_per_namespace,
+    };
+}
+
+/* Before the threads run: the scope of the configuration, on every reactor. */
+static void add_scope(struct node *node) {
+    const struct config *config = node->config;
+    for (size_t i = 0; i < config->scope_count; i++) {
+        const struct scope_item *item = &config->scope[i];
+        if (item->kind != SCOPE_STREAM && item->kind != SCOPE_CACHE)
+            continue; /* tenants and namespaces exist by what is in them */
+        struct slice tenant = slice_str(item->tenant);
+        struct slice namespace_ = slice_str(item->space);
+        struct slice name = slice_str(item->name);
+        size_t bytes = core_key_bytes(tenant, namespace_, name);
+        uint8_t *key = xmalloc(bytes);
+        core_key_write(key, tenant, namespace_, name);
+        for (unsigned r = 0; r < node->reactor_count; r++) {
+            struct core *core = &node->reactors[r].server.core;
+            if (item->kind == SCOPE_CACHE)
+                core_add_cache(core, slice_of(key, bytes),
+                               item->max_bytes == 0 ? 0
+                                                    : share(item->max_bytes, node->reactor_count));
+            else
+                core_add_stream(core, slice_of(key, bytes));
+        }
+        free(key);
+    }
+}
+
+static enum felix_err open_reactors(struct node *node, unsigned count, struct quic_tls *tls,
+                                    struct auth_keyset *keys, struct felix_error *reterr) {
+    const struct config *config = node->config;
+    struct quic_settings quic = quic_settings_of(config);
+    struct server_settings server = server_settings_of(config, count);
+    struct core_settings core = core_settings_of(config, count);
+    struct quic_endpoint_options endpoint = {
+        .settings = &quic, .bind = config->quic_bind.storage, .tls = tls};
+    memcpy(endpoint.static_secret, node->identity.static_secret, sizeof endpoint.static_secret);
+    node->reactors = xcalloc(count, sizeof *node->reactors);
+    for (unsigned i = 0; i < count; i++) {
+        struct reactor_options options = {
+            .index = i,
+            .count = count,
+            .all = node->reactors,
+            .spin_ns = config->spin_us * NS_PER_US,
+            .timings = !config->disable_timings,
+            .endpoint = &endpoint,
+            .server = &server,
+            .core = &core,
+            .drained = &node->drained,
+        };
+        enum felix_err err = reactor_init(&node->reactors[i], &options, reterr);
+        if (err != FELIX_OK)
+            return err;
+        node->reactor_count++;
+        node->reactors[i].server.keys = auth_keyset_ref(keys);
+        /* With port 0 the first socket chooses, the others follow. */
+        endpoint.bind = node->reactors[0].endpoint->udp.local;
+    }
+    if (count > 1 && udp_attach_steering(&node->reactors[count - 1].endpoint->udp) != FELIX_OK)
+        LOG_WARN(node, "steering_unavailable", F_STR("effect", "packets may change reactors"));
+    return FELIX_OK;
+}
+
+static bool http_ready(void *context) {
+    struct node *node = context;
+    return atomic_load(&node->ready);
+}
+
+static void http_metrics(void *context, struct text *out) {
+    struct node *node = context;
+    metrics_render_node(node->reactors, node->reactor_count, atomic_load(&node->ready), out);
+}
+
+static enum felix_err start_http(struct node *node, struct felix_error *reterr) {
+    struct http_options options = {
+        .bind = node->config->metrics_bind.storage,
+        .ready = http_ready,
+        .render_metrics = http_metrics,
+        .context = node,
+    };
+    return http_server_start(&options, &node->http, reterr);
+}
+
+enum felix_err node_start(const struct config *config, struct node **ret,
+                          struct felix_error *reterr) {
+    struct quic_tls *tls = NULL;
+    struct auth_keyset *keys = NULL;
+    struct node *node = xcalloc(1, sizeof *node);
+    node->config = config;
+    (void)sem_init(&node->drained, 0, 0);
+
+    enum felix_err err = identity_prepare(config, &node->identity, reterr);
+    if (err == FELIX_OK)
+        err = identity_load_tls(config, &node->identity, &tls, reterr);
+    if (err == FELIX_OK)
+        err = identity_load_keys(config, &node->identity, &keys, reterr);
+    if (err == FELIX_OK)
+        err = open_reactors(node, choose_reactors(config), tls, keys, reterr);
+    if (err == FELIX_OK) {
+        add_scope(node);
+        err = start_http(node, reterr);
+    }
+    quic_tls_unref(tls);
+    auth_keyset_unref(keys);
+    for (unsigned i = 0; err == FELIX_OK && i < node->reactor_count; i++) {
+        if (reactor_start(&node->reactors[i]) != FELIX_OK)
+            err = error_set(reterr, FELIX_SYSTEM, errno, "cannot start reactor thread %u", i);
+    }
+    if (err != FELIX_OK) {
+        node_stop(node);
+        return err;
+    }
+    atomic_store(&node->ready, true);
+    *ret = node;
+    return FELIX_OK;
+}
+
+static void post_all(struct node *node, enum node_mail_kind kind) {
+    for (unsigned i = 0; i < node->reactor_count; i++)
+        reactor_post(&node->reactors[i], &node_mail_new(kind, 0)->mail);
+}
+
+static struct timespec deadline_in(uint64_t ns) {
+    uint64_t at = clock_wall_ns() + ns;
+    return (struct timespec){.tv_sec = (time_t)(at / NS_PER_S), .tv_nsec = (long)(at % NS_PER_S)};
+}
+
+bool node_drain(struct node *node, uint32_t budget_ms) {
+    atomic_store(&node->ready, false);
+    node->draining = true;
+    post_all(node, NODE_DRAIN);
+    struct timespec deadline = deadline_in(budget_ms * NS_PER_MS);
+    bool all = true;
+    for (unsigned i = 0; i < node->reactor_count && all; i++) {
+        while (sem_timedwait(&node->drained, &deadline) != 0) {
+            if (errno == EINTR)
+                continue;
+            all = false;
+            break;
+        }
+    }
+    post_all(node, NODE_CLOSE);
+    struct timespec linger = {.tv_nsec = (long)CLOSE_LINGER_NS};
+    (void)nanosleep(&linger, NULL);
+    return all;
+}
+
+void node_stop(struct node *node) {
+    if (node == NULL)
+        return;
+    atomic_store(&node->ready, false);
+    http_server_stop(node->http);
+    post_all(node, NODE_STOP);
+    for (unsigned i = 0; i < node->reactor_count; i++)
+        reactor_join(&node->reactors[i]);
+    for (unsigned i = 0; i < node->reactor_count; i++)
+        reactor_deinit(&node->reactors[i]);
+    free(node->reactors);
+    (void)sem_destroy(&node->drained);
+    explicit_bzero(node->identity.static_secret, sizeof node->identity.static_secret);
+    free(node);
+}
+
+enum felix_err node_reload(struct node *node, struct felix_error *reterr) {
+    struct quic_tls *tls = NULL;
+    struct auth_keyset *keys = NULL;
+    enum felix_err err = identity_load_tls(node->config, &node->identity, &tls, reterr);
+    if (err == FELIX_OK)
+        err = identity_load_keys(node->config, &node->identity, &keys, reterr);
+    for (unsigned i = 0; err == FELIX_OK && i < node->reactor_count; i++) {
+        struct node_mail *new_tls = node_mail_new(NODE_TLS, 0);
+        new_tls->tls = quic_tls_ref(tls);
+        reactor_post(&node->reactors[i], &new_tls->mail);
+        struct node_mail *new_keys = node_mail_new(NODE_KEYS, 0);
+        new_keys->keys = auth_keyset_ref(keys);
+        reactor_post(&node->reactors[i], &new_keys->mail);
+    }
+    quic_tls_unref(tls);
+    auth_keyset_unref(keys);
+    return err;
+}
+
+uint16_t node_quic_port(const struct node *node) {
+    return quic_endpoint_port(node->reactors[0].endpoint);
+}
+
+uint16_t node_http_port(const struct node *node) {
+    return http_server_port(node->http);
+}
+
+const char *node_ca_path(const struct node *node) {
+    return node->identity.cert_path;
+}
+
+const char *node_token_path(const struct node *node) {
+    return node->config->dev ? node->identity.token_path : NULL;
+}
+
+const char *node_data_dir(const struct node *node) {
+    return node->identity.data_dir;
+}
+
+unsigned node_reactors(const struct node *node) {
+    return node->reactor_count;
+}
+
+const char *node_stage_name(enum stage stage) {
+#define STAGE_NAME(name, text, what) [STAGE_##name] = (text),
+    static const char *const names[STAGE_COUNT] = {STAGE_MAP(STAGE_NAME)};
+#undef STAGE_NAME
+    return names[stage];
+}
+
+void node_stage_snapshot(const struct node *node, enum stage stage, struct hist *ret) {
+    hist_reset(ret);
+    for (unsigned i = 0; i < node->reactor_count; i++) {
+        if (node->reactors[i].stages != NULL)
+            hist_merge(ret, &node->reactors[i].stages[stage]);
+    }
+}
+
+static void add_stats(const struct reactor *reactor, struct node_stats *ret) {
+    const struct server_counters *server = &reactor->server.counters;
+    const struct core_counters *core = &reactor->server.core.counters;
+    const struct quic_counters *quic = &reactor->endpoint->counters;
+    ret->connections += counter_get(&server->conns_now);
+    ret->streams_authenticated += counter_get(&server->sessions_authenticated);
+    ret->subscriptions += counter_get(&core->subscriptions);
+    ret->publish_frames += counter_get(&server->publish_frames);
+    ret->publish_items += counter_get(&core->publish_items);
+    ret->publish_bytes += counter_get(&core->publish_bytes);
+    ret->acks_sent += counter_get(&server->acks_sent);
+    ret->delivered_items += counter_get(&server->delivered_items);
+    ret->delivered_frames += counter_get(&server->delivered_frames);
+    ret->delivered_bytes += counter_get(&server->delivered_bytes);
+    ret->dropped_queue_full_new += counter_get(&core->dropped_new_items);
+    ret->dropped_queue_full_old += counter_get(&core->dropped_old_items);
+    ret->dropped_ingress += counter_get(&server->dropped_ingress_items);
+    ret->dropped_no_stream += counter_get(&server->dropped_no_stream_items);
+    ret->cache_requests += counter_get(&server->cache_requests);
+    ret->recv_calls += counter_get(&quic->recv_calls);
+    ret->send_calls += counter_get(&quic->send_calls);
+    ret->datagrams_in += counter_get(&quic->datagrams_in);
+    ret->datagrams_out += counter_get(&quic->datagrams_out);
+    ret->wakeups += counter_get(&reactor->wakeups);
+}
+
+void node_stats(const struct node *node, struct node_stats *ret) {
+    *ret = (struct node_stats){0};
+    for (unsigned i = 0; i < node->reactor_count; i++)
+        add_stats(&node->reactors[i], ret);
+    ret->dropped_items = ret->dropped_queue_full_new + ret->dropped_queue_full_old +
+                         ret->dropped_ingress + ret->dropped_no_stream;
+}
