@@ -1,7 +1,6 @@
 /*
- * Hit rates of eviction policies: the real cache (sieve) against exact LRU, random and plain FIFO,
- * which are simulated here for entries of one size, and sieve without a bound on what one eviction
- * may spare.
+ * Hit rates of eviction policies: the real cache against the published SIEVE, S3-FIFO, CLOCK, exact
+ * LRU and random, which are simulated here for entries of one size.
  *
  *     cache_eviction [keys] [requests]
  *
@@ -133,13 +132,19 @@ static void list_remove(struct simulated *s, uint32_t key) {
         s->oldest = s->newer[key];
 }
 
-enum policy { LRU, FIFO, RANDOM, SIEVE_UNBOUNDED, POLICIES };
+enum policy { SIEVE, CLOCK, LRU, RANDOM, POLICIES };
 
-static uint32_t choose(struct simulated *s, enum policy policy) {
-    if (policy == RANDOM)
-        return s->residents[next_random() % s->count];
-    if (policy != SIEVE_UNBOUNDED)
-        return s->oldest;
+static uint32_t choose_clock(struct simulated *s) {
+    while (s->visited[s->oldest]) {
+        uint32_t spared = s->oldest;
+        s->visited[spared] = 0;
+        list_remove(s, spared);
+        list_add(s, spared);
+    }
+    return s->oldest;
+}
+
+static uint32_t choose_sieve(struct simulated *s) {
     uint32_t at = s->hand;
     for (;;) {
         if (at == NONE)
@@ -151,6 +156,21 @@ static uint32_t choose(struct simulated *s, enum policy policy) {
     }
     s->hand = s->newer[at];
     return at;
+}
+
+static uint32_t choose(struct simulated *s, enum policy policy) {
+    switch (policy) {
+    case SIEVE:
+        return choose_sieve(s);
+    case CLOCK:
+        return choose_clock(s);
+    case RANDOM:
+        return s->residents[next_random() % s->count];
+    case LRU:
+    case POLICIES:
+        break;
+    }
+    return s->oldest;
 }
 
 static bool simulate(struct simulated *s, enum policy policy, uint32_t key) {
@@ -205,6 +225,76 @@ static double rate_simulated(enum policy policy, const uint32_t *requests, size_
     return (double)hits / (double)(count - count / 4);
 }
 
+struct fifo {
+    uint32_t *keys;
+    size_t first, count, room;
+};
+
+static void fifo_push(struct fifo *fifo, uint32_t key) {
+    fifo->keys[(fifo->first + fifo->count++) % fifo->room] = key;
+}
+
+static uint32_t fifo_pop(struct fifo *fifo) {
+    uint32_t key = fifo->keys[fifo->first];
+    fifo->first = (fifo->first + 1) % fifo->room;
+    fifo->count--;
+    return key;
+}
+
+struct s3 {
+    struct fifo small, main, ghost;
+    uint8_t *there, *hits, *remembered; /* by key */
+    size_t capacity;
+};
+
+static void s3_evict(struct s3 *s) {
+    while (s->small.count + s->main.count >= s->capacity) {
+        bool from_small = s->small.count >= s->capacity / 10 || s->main.count == 0;
+        uint32_t key = fifo_pop(from_small ? &s->small : &s->main);
+        if (s->hits[key] > (from_small ? 1 : 0)) {
+            s->hits[key] = from_small ? 0 : s->hits[key] - 1;
+            fifo_push(&s->main, key);
+            continue;
+        }
+        s->there[key] = 0;
+        if (!from_small)
+            continue;
+        if (s->ghost.count == s->capacity)
+            s->remembered[fifo_pop(&s->ghost)]--;
+        fifo_push(&s->ghost, key);
+        s->remembered[key]++;
+    }
+}
+
+static double rate_of_s3(const uint32_t *requests, size_t count, size_t keys_all, size_t capacity) {
+    struct s3 s = {.capacity = capacity};
+    struct fifo *fifos[] = {&s.small, &s.main, &s.ghost};
+    for (size_t i = 0; i < 3; i++)
+        *fifos[i] = (struct fifo){.keys = xcalloc(capacity + 1, 4), .room = capacity + 1};
+    s.there = xcalloc(keys_all, 1);
+    s.hits = xcalloc(keys_all, 1);
+    s.remembered = xcalloc(keys_all, 1);
+    size_t hits = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t key = requests[i];
+        if (s.there[key]) {
+            s.hits[key] = s.hits[key] < 3 ? s.hits[key] + 1 : 3;
+            hits += i >= count / 4;
+            continue;
+        }
+        s3_evict(&s);
+        s.there[key] = 1;
+        s.hits[key] = 0;
+        fifo_push(s.remembered[key] > 0 ? &s.main : &s.small, key);
+    }
+    for (size_t i = 0; i < 3; i++)
+        free(fifos[i]->keys);
+    free(s.there);
+    free(s.hits);
+    free(s.remembered);
+    return (double)hits / (double)(count - count / 4);
+}
+
 /* The real one. All entries have the same charge, so the byte limit is a number of entries. */
 static double rate_of_cache(const uint32_t *requests, size_t count, size_t capacity) {
     static const uint8_t value[64];
@@ -233,19 +323,19 @@ int main(int argc, char **argv) {
     size_t count = argc > 2 ? strtoul(argv[2], NULL, 10) : 4000000;
     uint32_t *requests = xcalloc(count, sizeof *requests);
     (void)printf("hit rate in percent; %zu keys, %zu requests\n", keys, count);
-    (void)printf("%-38s %6s %8s %8s %8s %8s %8s\n", "workload", "size", "felix", "sieve", "lru",
-                 "fifo", "random");
+    (void)printf("%-38s %5s %8s %8s %8s %8s %8s %8s\n", "workload", "size", "felix", "s3-fifo",
+                 "sieve", "clock", "lru", "random");
     for (size_t i = 0; i < sizeof streams / sizeof streams[0]; i++) {
         fill(&streams[i], keys, requests, count);
         static const double sizes[] = {0.01, 0.1, 0.5};
         for (size_t j = 0; j < sizeof sizes / sizeof sizes[0]; j++) {
             size_t capacity = (size_t)((double)keys * sizes[j]);
-            (void)printf("%-38s %5.0f%% %8.2f", streams[i].name, 100 * sizes[j],
-                         100 * rate_of_cache(requests, count, capacity));
-            static const enum policy columns[] = {SIEVE_UNBOUNDED, LRU, FIFO, RANDOM};
-            for (size_t k = 0; k < POLICIES; k++)
-                (void)printf(" %8.2f", 100 * rate_simulated(columns[k], requests, count,
-                                                            keys + count, capacity));
+            (void)printf("%-38s %4.0f%% %8.2f %8.2f", streams[i].name, 100 * sizes[j],
+                         100 * rate_of_cache(requests, count, capacity),
+                         100 * rate_of_s3(requests, count, keys + count, capacity));
+            for (enum policy policy = 0; policy < POLICIES; policy++)
+                (void)printf(" %8.2f",
+                             100 * rate_simulated(policy, requests, count, keys + count, capacity));
             (void)printf("\n");
         }
     }

@@ -36,6 +36,7 @@ struct cache_entry {
     uint32_t key_bytes;
     uint32_t value_bytes;
     bool visited[SIEVE_KIND_COUNT]; /* hit since the hand of that queue came by */
+    uint8_t lap[SIEVE_KIND_COUNT];  /* the lap in which the hand last came by */
     uint8_t bytes[];
 };
 

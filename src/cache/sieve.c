@@ -9,6 +9,9 @@ void sieve_add(struct sieve *sieve, struct cache_entry *entry) {
         sieve->oldest = entry;
     sieve->newest = entry;
     entry->visited[sieve->kind] = false;
+    entry->lap[sieve->kind] = (uint8_t)(sieve->lap - 1);
+    sieve->count++;
+    sieve->ahead++;
 }
 
 void sieve_remove(struct sieve *sieve, struct cache_entry *entry) {
@@ -24,12 +27,16 @@ void sieve_remove(struct sieve *sieve, struct cache_entry *entry) {
     else
         sieve->oldest = link->newer;
     *link = (struct sieve_link){0};
+    sieve->count--;
+    if (entry->lap[sieve->kind] != sieve->lap && sieve->ahead > 0)
+        sieve->ahead--;
 }
 
 void sieve_replace(struct sieve *sieve, struct cache_entry *from, struct cache_entry *to) {
     struct sieve_link *link = &to->queued[sieve->kind];
     *link = from->queued[sieve->kind];
     to->visited[sieve->kind] = from->visited[sieve->kind];
+    to->lap[sieve->kind] = from->lap[sieve->kind];
     if (sieve->hand == from)
         sieve->hand = to;
     if (link->newer != NULL)
@@ -43,20 +50,35 @@ void sieve_replace(struct sieve *sieve, struct cache_entry *from, struct cache_e
     from->queued[sieve->kind] = (struct sieve_link){0};
 }
 
+static struct cache_entry *start_lap(struct sieve *sieve) {
+    sieve->lap++;
+    sieve->ahead = sieve->count;
+    return sieve->oldest;
+}
+
+static struct cache_entry *pass(struct sieve *sieve, struct cache_entry *entry) {
+    entry->visited[sieve->kind] = false;
+    entry->lap[sieve->kind] = sieve->lap;
+    if (sieve->ahead > 0)
+        sieve->ahead--;
+    return entry->queued[sieve->kind].newer;
+}
+
 struct cache_entry *sieve_victim(struct sieve *sieve, const struct cache_entry *keep) {
     if (sieve->oldest == NULL || (sieve->oldest == keep && sieve->newest == keep))
         return NULL;
     struct cache_entry *at = sieve->hand;
+    if (sieve->ahead < sieve->count / SIEVE_NEWEST_SHARE)
+        at = NULL;
     for (unsigned spared = 0;;) {
         if (at == NULL)
-            at = sieve->oldest;
+            at = start_lap(sieve);
         if (at != keep) {
             if (!at->visited[sieve->kind] || spared == SIEVE_SPARED_MAX)
                 break;
-            at->visited[sieve->kind] = false;
             spared++;
         }
-        at = at->queued[sieve->kind].newer;
+        at = pass(sieve, at);
     }
     sieve->hand = at;
     return at;

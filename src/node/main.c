@@ -92,7 +92,7 @@ static void reload(struct program *program, const char *why) {
 }
 
 static int drain(struct program *program, const char *signal_name) {
-    uint32_t budget_ms = program->config.shutdown_drain_timeout_ms;
+    uint32_t budget_ms = (uint32_t)program->config.shutdown_drain_timeout_ms;
     LOG_INFO(node, "draining", F_STR("signal", signal_name), F_U64("budget_ms", budget_ms));
     bool all = node_drain(program->node, budget_ms);
     if (all)

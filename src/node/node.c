@@ -31,7 +31,7 @@ struct node {
     struct identity identity;
     struct reactor *reactors;
     unsigned reactor_count; /* initialised ones */
-    struct http_server *http;
+    struct http_server http;
     sem_t drained;
     _Atomic bool ready;
     bool draining;
@@ -56,14 +56,14 @@ static struct quic_settings quic_settings_of(const struct config *config) {
         .stream_recv_window_bytes = config->cache_stream_recv_window,
         .max_streams_bidi = 1024,
         .max_streams_uni = 1024,
-        .idle_timeout_ms = config->idle_timeout_ms,
-        .keep_alive_ms = config->keep_alive_ms,
-        .handshake_timeout_ms = config->auth_timeout_ms,
+        .idle_timeout_ms = (uint32_t)config->idle_timeout_ms,
+        .keep_alive_ms = (uint32_t)config->keep_alive_ms,
+        .handshake_timeout_ms = (uint32_t)config->auth_timeout_ms,
         .initial_mtu_bytes = config->initial_mtu,
         .mtu_max_bytes = config->mtu_upper_bound,
         .max_udp_payload_bytes = config->max_udp_payload,
-        .udp_send_buffer_bytes = config->udp_send_buffer,
-        .udp_recv_buffer_bytes = config->udp_recv_buffer,
+        .udp_send_buffer_bytes = (uint32_t)config->udp_send_buffer,
+        .udp_recv_buffer_bytes = (uint32_t)config->udp_recv_buffer,
         .max_connections = config->max_connections,
         .max_half_open = config->max_half_open,
     };
@@ -77,7 +77,7 @@ static uint64_t share(uint64_t total, unsigned reactors) {
 
 static struct server_settings server_settings_of(const struct config *config, unsigned reactors) {
     return (struct server_settings){
-        .max_frame_bytes = config->max_frame_bytes,
+        .max_frame_bytes = (uint32_t)config->max_frame_bytes,
         .max_subscriptions_per_conn = config->max_subscriptions_per_conn,
         .conn_inflight_bytes = config->pub_conn_inflight_bytes,
         .total_inflight_bytes = share(config->pub_inflight_bytes, reactors),
@@ -87,7 +87,7 @@ static struct server_settings server_settings_of(const struct config *config, un
         .auth_timeout_ns = config->auth_timeout_ms * NS_PER_MS,
         .cache_sweep_ns = config->cache_sweep_ms * NS_PER_MS,
         .event_items_max = config->event_batch_max_events,
-        .event_payload_bytes_max = config->event_batch_max_bytes,
+        .event_payload_bytes_max = (uint32_t)config->event_batch_max_bytes,
     };
 }
 
@@ -100,7 +100,8 @@ static struct core_settings core_settings_of(const struct config *config, unsign
             {
                 .replay_items_max = config->replay_items,
                 .replay_bytes_max = config->replay_bytes,
-                .frame = {.items_max = items, .payload_bytes_max = config->event_batch_max_bytes},
+                .frame = {.items_max = items,
+                          .payload_bytes_max = (uint32_t)config->event_batch_max_bytes},
             },
         .replay_total_bytes_max = share(config->replay_total_bytes, reactors),
         .queue_policy = (enum queue_policy)config->subscriber_queue_policy,
@@ -189,13 +190,11 @@ static void http_metrics(void *context, struct text *out) {
 }
 
 static enum felix_err start_http(struct node *node, struct felix_error *reterr) {
-    struct http_options options = {
-        .bind = node->config->metrics_bind.storage,
-        .ready = http_ready,
-        .render_metrics = http_metrics,
-        .context = node,
-    };
-    return http_server_start(&options, &node->http, reterr);
+    struct http_callbacks callbacks = {
+        .ready = http_ready, .render_metrics = http_metrics, .context = node};
+    const struct option_addr *bind = &node->config->metrics_bind;
+    return http_server_start(&node->http, (const struct sockaddr *)&bind->storage, bind->len,
+                             &callbacks, reterr);
 }
 
 enum felix_err node_start(const struct config *config, struct node **ret,
@@ -266,7 +265,7 @@ void node_stop(struct node *node) {
     if (node == NULL)
         return;
     atomic_store(&node->ready, false);
-    http_server_stop(node->http);
+    http_server_stop(&node->http);
     post_all(node, NODE_STOP);
     for (unsigned i = 0; i < node->reactor_count; i++)
         reactor_join(&node->reactors[i]);
@@ -302,7 +301,7 @@ uint16_t node_quic_port(const struct node *node) {
 }
 
 uint16_t node_http_port(const struct node *node) {
-    return http_server_port(node->http);
+    return (uint16_t)http_server_port(&node->http);
 }
 
 const char *node_ca_path(const struct node *node) {

@@ -102,6 +102,39 @@ static void when_all_are_in_use_one_call_spares_a_bounded_number(void **state) {
         assert_int_equal(entries[i].visited[SIEVE_SHARD], i >= SIEVE_SPARED_MAX);
 }
 
+/* 100 entries, of which the hand has left only the newest few: the next one evicted is an old one
+ * that was spared before and not hit since. */
+static void the_newest_tenth_is_left_alone_for_a_new_lap(void **state) {
+    (void)state;
+    struct sieve sieve = filled(100);
+    for (unsigned i = 0; i < 91; i++)
+        sieve_visit(&entries[i]);
+    assert_int_equal(evict(&sieve), 91);
+    assert_int_equal(evict(&sieve), 0);
+    assert_int_equal(evict(&sieve), 1);
+    for (unsigned i = 100; i < 110; i++) {
+        sieve_add(&sieve, &entries[i]);
+        assert_int_equal(evict(&sieve), i - 98);
+    }
+}
+
+static void removed_entries_are_not_counted_as_ahead_of_the_hand(void **state) {
+    (void)state;
+    struct sieve sieve = filled(100);
+    for (unsigned i = 0; i < 50; i++)
+        sieve_visit(&entries[i]);
+    assert_int_equal(evict(&sieve), 50);
+    assert_int_equal(sieve.ahead, 49);
+    sieve_remove(&sieve, &entries[10]);
+    assert_int_equal(sieve.ahead, 49);
+    sieve_remove(&sieve, &entries[80]);
+    assert_int_equal(sieve.ahead, 48);
+    sieve_replace(&sieve, &entries[20], &entries[200]);
+    sieve_remove(&sieve, &entries[200]);
+    assert_int_equal(sieve.ahead, 48);
+    assert_int_equal(sieve.count, 96);
+}
+
 static void the_two_queues_of_an_entry_have_their_own_bit(void **state) {
     (void)state;
     struct sieve sieve = filled(2);
@@ -121,6 +154,8 @@ int main(void) {
         cmocka_unit_test(a_replacement_stands_where_the_first_stood),
         cmocka_unit_test(the_one_to_keep_is_passed_over_even_if_never_hit),
         cmocka_unit_test(when_all_are_in_use_one_call_spares_a_bounded_number),
+        cmocka_unit_test(the_newest_tenth_is_left_alone_for_a_new_lap),
+        cmocka_unit_test(removed_entries_are_not_counted_as_ahead_of_the_hand),
         cmocka_unit_test(the_two_queues_of_an_entry_have_their_own_bit),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
