@@ -41,11 +41,11 @@ static void permission_check(struct slice text, struct slice name) {
     struct principal p = {
         .refs = 1, .tenant = slice_str("t1"), .grants_count = 1, .grants = &grant};
     struct resource r = {.tenant = slice_str("t1"), .namespace = slice_str("ns"), .name = name};
-    if (grant.action != AUTH_STREAM_PUBLISH || name.len > AUTH_NAME_BYTES_MAX)
+    if (grant.action != AUTH_STREAM_PUBLISH || name.len > NAME_VALID_BYTES_MAX)
         return;
 
     static const char head[] = "stream:t1/ns/";
-    uint8_t resource[sizeof head + AUTH_NAME_BYTES_MAX];
+    uint8_t resource[sizeof head + NAME_VALID_BYTES_MAX];
     memcpy(resource, head, sizeof head - 1);
     if (name.len != 0)
         memcpy(resource + sizeof head - 1, name.data, name.len);
@@ -64,6 +64,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     INVARIANT(grant_glob(left, right) == glob_by_table(left, right));
     permission_check(left, right);
-    (void)auth_name_valid(right);
+    (void)name_valid(right);
     return 0;
 }

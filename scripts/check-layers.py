@@ -19,7 +19,7 @@ ARROWS = {
     "http": {"base"},
     "auth": {"base", "wire"},
     "cache": {"base", "wire"},
-    "core": {"base", "wire"},
+    "core": {"base", "wire", "cache"},
     "session": {"base", "wire", "quic", "auth", "cache", "core"},
     "node": {"base", "wire", "quic", "auth", "cache", "core", "session", "http"},
     "client": {"base", "wire", "quic"},

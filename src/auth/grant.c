@@ -151,8 +151,8 @@ static const char *action_kind(enum auth_action action) {
 }
 
 static bool resource_can_exist(const struct resource *r) {
-    if (r->tenant.len > AUTH_NAME_BYTES_MAX || r->namespace.len > AUTH_NAME_BYTES_MAX ||
-        r->name.len > AUTH_NAME_BYTES_MAX)
+    if (r->tenant.len > NAME_VALID_BYTES_MAX || r->namespace.len > NAME_VALID_BYTES_MAX ||
+        r->name.len > NAME_VALID_BYTES_MAX)
         return false;
     return r->namespace.len == 0 || memchr(r->namespace.data, '/', r->namespace.len) == NULL;
 }
@@ -174,16 +174,4 @@ bool principal_allows(const struct principal *p, enum auth_action action,
             return true;
     }
     return false;
-}
-
-bool auth_name_valid(struct slice name) {
-    if (name.len == 0 || name.len > AUTH_NAME_BYTES_MAX)
-        return false;
-
-    for (size_t i = 0; i < name.len; i++) {
-        uint8_t c = name.data[i];
-        if (c < 0x20 || c == 0x7f || c == '/' || c == ':' || c == '*')
-            return false;
-    }
-    return true;
 }

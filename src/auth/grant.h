@@ -11,10 +11,8 @@
 #define AUTH_GRANT_H
 
 #include "base/err.h"
+#include "base/name.h"
 #include "base/slice.h"
-
-/* Of a tenant, namespace, stream or cache that can exist (hazard H4). */
-#define AUTH_NAME_BYTES_MAX 255u
 
 /* X(name, text): the closed list. Source: control plane specification, section 11.1. */
 #define AUTH_ACTION_MAP(X)                                                                         \
@@ -75,19 +73,13 @@ struct resource {
  * of the data plane have a resource of this form; for all others the answer is no.
  *
  * A resource that cannot exist is never permitted: another tenant than the principal's, a name of
- * more than AUTH_NAME_BYTES_MAX bytes, or a '/' in the namespace, without which the text
+ * more than NAME_VALID_BYTES_MAX bytes, or a '/' in the namespace, without which the text
  * `stream:t/a/b/c` would stand for two streams (hazard H4).
  *
  * Costs at most grants x pattern x resource byte comparisons and no allocation.
  */
 bool principal_allows(const struct principal *p, enum auth_action action,
                       const struct resource *resource);
-
-/**
- * May something carry this name? 1 to AUTH_NAME_BYTES_MAX bytes, none of them '/', ':', '*' or a
- * control character. Source: control plane specification, hazard H4.
- */
-bool auth_name_valid(struct slice name);
 
 /**
  * Does `pattern` match `text` as a whole, where '*' stands for any run of bytes, '/' included, and

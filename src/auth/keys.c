@@ -279,11 +279,11 @@ static enum felix_err run_check(const struct key_row *rows, size_t count,
     int shown = (int)(tenant.len < 64 ? tenant.len : 64);
     const char *name = tenant.len != 0 ? (const char *)tenant.data : "";
 
-    if (tenant.len != 0 && !auth_name_valid(tenant))
+    if (tenant.len != 0 && !name_valid(tenant))
         return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
                          "keys: '%.*s' is not a tenant id: 1 to %u bytes without / : * and control "
                          "characters",
-                         shown, name, AUTH_NAME_BYTES_MAX);
+                         shown, name, NAME_VALID_BYTES_MAX);
     size_t usable = 0;
     for (size_t i = 0; i < count; i++) {
         if (rows[i].origin != rows[0].origin)

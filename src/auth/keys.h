@@ -36,7 +36,7 @@ struct auth_keyset;
  * Returns owned in `*ret` (one reference) the keys in `json`. Borrows `json`.
  * FELIX_BAD_JSON: not JSON, or not of a form above; a tenant that stands there twice.
  * FELIX_LIMIT: a limit above. FELIX_NOT_FOUND: a tenant, or the whole set, has no usable key.
- * FELIX_INVALID_ARGUMENT: a tenant id that cannot exist (auth_name_valid).
+ * FELIX_INVALID_ARGUMENT: a tenant id that cannot exist (name_valid).
  */
 enum felix_err auth_keyset_parse_jwks(struct slice json, struct auth_keyset **ret,
                                       struct felix_error *reterr);

@@ -256,7 +256,7 @@ enum felix_err mint_key_load(const char *path, struct mint_key *ret, struct feli
 
 enum felix_err mint_key_jwks(const struct mint_key *key, const char *tenant, char **ret,
                              struct felix_error *reterr) {
-    if (tenant != NULL && (!auth_name_valid(slice_str(tenant)) || !text_is_utf8(tenant)))
+    if (tenant != NULL && (!name_valid(slice_str(tenant)) || !text_is_utf8(tenant)))
         return error_set(reterr, FELIX_INVALID_ARGUMENT, 0, "'%s' is not a tenant id", tenant);
 
     char *text = NULL;
@@ -314,7 +314,7 @@ enum felix_err token_sign(const struct mint_key *key, const struct token_json *j
 }
 
 static enum felix_err mint_check(const struct mint_claims *claims, struct felix_error *reterr) {
-    if (!auth_name_valid(slice_str(claims->tenant)) || !text_is_utf8(claims->tenant))
+    if (!name_valid(slice_str(claims->tenant)) || !text_is_utf8(claims->tenant))
         return error_set(reterr, FELIX_INVALID_ARGUMENT, 0, "'%s' is not a tenant id",
                          claims->tenant);
     if (!text_is_utf8(claims->subject))

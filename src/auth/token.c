@@ -21,7 +21,7 @@ struct token_header {
     bool algorithm_good;
     bool kid_seen;
     size_t kid_bytes; /* 0 without a kid, or with one longer than any of ours */
-    uint8_t kid[AUTH_NAME_BYTES_MAX];
+    uint8_t kid[NAME_VALID_BYTES_MAX];
 };
 
 static bool header_read_kid(struct json *j, struct token_header *h) {

@@ -87,7 +87,7 @@ enum felix_err token_cache_verify(struct token_cache *cache, const struct auth_k
                                   const struct token_offer *offer, int64_t now_s, uint32_t leeway_s,
                                   struct principal **ret) {
     uint8_t digest[DIGEST_BYTES];
-    if (keys == NULL || offer->tenant.len > AUTH_NAME_BYTES_MAX ||
+    if (keys == NULL || offer->tenant.len > NAME_VALID_BYTES_MAX ||
         offer->token.len > TOKEN_BYTES_MAX)
         return FELIX_UNAUTHENTICATED;
     if (!offer_digest(offer, digest))

@@ -21,6 +21,7 @@ const char *err_text(enum felix_err err) {
     return "unknown error";
 }
 
+#undef error_set
 enum felix_err error_set(struct felix_error *reterr, enum felix_err code, int sys_errno,
                          const char *format, ...) {
     if (reterr == NULL)

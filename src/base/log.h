@@ -116,7 +116,12 @@ void log_write(enum log_module module, enum log_level level, const char *event, 
 
 #define LOG_LINE_BYTES_MAX 4096
 
-#define LOG_FIELDS(...) (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.name = NULL}}
+#define LOG_FIELDS(...)                                                                            \
+    (const struct log_field[]) {                                                                   \
+        __VA_ARGS__ __VA_OPT__(, ) {                                                               \
+            .name = NULL                                                                           \
+        }                                                                                          \
+    }
 
 #define LOG_AT(module, level, event, ...)                                                          \
     do {                                                                                           \
@@ -164,8 +169,9 @@ enum log_unknown {
 
 /**
  * Sets the levels from a filter: comma-separated `level` (of all that is not named) and
- * `module=level`, in any order; of two for the same the later wins. Without `level` it is info. Levels: off error warn info debug trace, any case. An empty filter is
- * "info". Nothing changes on an error. Any thread.
+ * `module=level`, in any order; of two for the same the later wins. Without `level` it is info.
+ * Levels: off error warn info debug trace, any case. An empty filter is "info". Nothing changes on
+ * an error. Any thread.
  *
  *   FELIX_INVALID_ARGUMENT   an unknown level, or an unknown module that is to be refused
  */

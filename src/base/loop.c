@@ -88,7 +88,7 @@ static struct timespec timespec_of(uint64_t ns) {
 
 void loop_wait(struct loop *loop, uint64_t deadline_ns, bool (*has_work)(void *), void *context) {
     static const struct timespec no_wait = {0};
-    uint64_t now_ns = clock_now_ns();
+    uint64_t now_ns;
 
     do {
         if (dispatch(loop, &no_wait) > 0 || (has_work != NULL && has_work(context)))

@@ -151,7 +151,8 @@ void options_print_help(const struct options *options, struct text *out);
 void options_print_yaml(const struct options *options, struct text *out);
 void options_print_reference(const struct options *options, struct text *out);
 
-/* A row is X(field, env, key, flag, TYPE, default, LIMITS, help, group) with one of these limits. */
+/* A row is X(field, env, key, flag, TYPE, default, LIMITS, help, group) with one of these limits.
+ */
 #define OPTION_RANGE(low, high) .min = (low), .max = (high)
 #define OPTION_WORDS(list) .words = list
 #define OPTION_ANY .min = 0

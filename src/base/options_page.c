@@ -119,8 +119,8 @@ static bool starts_group(const struct options *options, size_t row) {
 
 static const char *placeholder(const struct option_row *row) {
     static const char *const names[] = {
-        [OPTION_U32] = "N",          [OPTION_U64] = "N",       [OPTION_BYTES] = "BYTES",
-        [OPTION_DURATION_MS] = "MS", [OPTION_BOOL] = "",       [OPTION_STRING] = "TEXT",
+        [OPTION_U32] = "N",          [OPTION_U64] = "N",        [OPTION_BYTES] = "BYTES",
+        [OPTION_DURATION_MS] = "MS", [OPTION_BOOL] = "",        [OPTION_STRING] = "TEXT",
         [OPTION_PATH] = "PATH",      [OPTION_ADDR] = "IP:PORT", [OPTION_ENUM] = "WORD",
     };
     return names[row->type];
@@ -156,7 +156,7 @@ void options_print_help(const struct options *options, struct text *out) {
             text_printf(out, "  --%s%s%s", row->flag, row->type == OPTION_BOOL ? "" : " ",
                         placeholder(row));
         if (row->env != NULL) {
-            text_add(out, row->flag != NULL ? "  [" : "  [");
+            text_add(out, "  [");
             add_words(row->env, " or ", out);
             text_add(out, "]");
         }

@@ -173,9 +173,12 @@ static int cmd_help(struct cli *cli) {
         return EXIT_DONE;
     }
     cli->help = true;
+    char copies[2][32];
     char *words[2];
-    for (size_t i = 0; i < args.operands_count; i++)
-        words[i] = cli->argv[cli->argc - (int)args.operands_count + (int)i];
+    for (size_t i = 0; i < args.operands_count; i++) {
+        (void)snprintf(copies[i], sizeof copies[i], "%s", args.operands[i]);
+        words[i] = copies[i];
+    }
     return dispatch(cli, (int)args.operands_count, words);
 }
 

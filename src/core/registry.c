@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/cursor.h"
+#include "base/name.h"
 #include "core/core.h"
 
 /* A key block is the length in four bytes, then the bytes. */
@@ -120,7 +121,8 @@ static struct fanout *add_stream(struct core *core, struct slice key, uint64_t h
         core->topics = fanout;
     }
     (void)map_put_hashed(&core->streams, fanout, hash);
-    counter_add(&core->counters.streams, 1);
+    if (fanout->owner == core->reactor)
+        counter_add(&core->counters.streams, 1);
     return fanout;
 }
 
@@ -136,17 +138,6 @@ static struct cache_entry_point *add_cache(struct core *core, struct slice key, 
     return point;
 }
 
-static bool name_can_exist(struct slice name) {
-    if (name.len == 0 || name.len > 255)
-        return false;
-    for (size_t i = 0; i < name.len; i++) {
-        uint8_t c = name.data[i];
-        if (c < 0x20 || c == 0x7f || c == '/' || c == ':' || c == '*')
-            return false;
-    }
-    return true;
-}
-
 /* Is this a name in the development namespace that may come into being by being used? */
 static bool may_make(struct core *core, struct slice key) {
     struct reader r = reader_of(key);
@@ -156,7 +147,7 @@ static bool may_make(struct core *core, struct slice key) {
     struct slice namespace_ = reader_take(&r, reader_u16(&r));
     struct slice name = reader_take(&r, reader_u16(&r));
     return !r.failed && slice_equal(tenant, core->settings.dev_tenant) &&
-           slice_equal(namespace_, core->settings.dev_namespace) && name_can_exist(name);
+           slice_equal(namespace_, core->settings.dev_namespace) && name_valid(name);
 }
 
 struct fanout *core_find_stream(struct core *core, struct slice key) {
@@ -210,7 +201,8 @@ bool core_remove_stream(struct core *core, struct slice key) {
     if (fanout == NULL)
         return false;
     core->generation++;
-    counter_sub(&core->counters.streams, 1);
+    if (fanout->owner == core->reactor)
+        counter_sub(&core->counters.streams, 1);
     leave_topics(core, fanout);
     core_fanout_end(core, fanout);
     fanout_unref(fanout);

@@ -99,6 +99,15 @@ static void enqueue(struct core *core, struct subscription *sub, struct buf *blo
     }
 }
 
+/* History is queued whatever the bounds say: the ring bounds it. */
+static void enqueue_replay(struct core *core, struct subscription *sub, struct buf *block,
+                           uint32_t first_item) {
+    subscription_push(sub, block, first_item, true);
+    counter_add(&core->counters.enqueued_batches, 1);
+    counter_add(&core->counters.enqueued_items, batch_of(block)->list.count - first_item);
+    mark_ready(core, sub);
+}
+
 static void deliver_here(struct core *core, struct fanout *fanout, struct buf *block) {
     for (struct subscription *sub = fanout->subs; sub != NULL; sub = sub->fanout_next)
         enqueue(core, sub, block);
@@ -349,10 +358,8 @@ static enum felix_err admit(struct core *core, struct fanout *fanout, unsigned r
 static void replay_here(struct core *core, struct fanout *fanout, struct subscription *sub,
                         struct topic_position at) {
     struct buf *block;
-    for (uint32_t i = at.ring_index; (block = topic_ring_at(&fanout->topic, i)) != NULL; i++) {
-        subscription_push(sub, block, i == at.ring_index ? at.first_item : 0, true);
-        mark_ready(core, sub);
-    }
+    for (uint32_t i = at.ring_index; (block = topic_ring_at(&fanout->topic, i)) != NULL; i++)
+        enqueue_replay(core, sub, block, i == at.ring_index ? at.first_item : 0);
 }
 
 void core_subscribe(struct core *core, struct fanout *fanout, struct subscription *sub,
@@ -487,10 +494,8 @@ static void on_subscribed(struct core *core, const struct mail_subscribed *mail)
     enum felix_err err = sub->fanout->deleted ? FELIX_NOT_FOUND : mail->err;
     if (err == FELIX_OK) {
         attach(core, sub->fanout, sub);
-        for (uint32_t i = 0; i < mail->block_count; i++) {
-            subscription_push(sub, mail->blocks[i], i == 0 ? mail->first_item : 0, true);
-            mark_ready(core, sub);
-        }
+        for (uint32_t i = 0; i < mail->block_count; i++)
+            enqueue_replay(core, sub, mail->blocks[i], i == 0 ? mail->first_item : 0);
     }
     core->host->subscribed(core->host_context, sub, err, mail->seq);
 }

@@ -87,7 +87,7 @@ static const struct metric metrics[] = {
      SERVER(ingress_waits)},
     {"felix_broker_pending_bytes", METRIC_GAUGE, "payload bytes held up by blocking subscribers",
      NULL, CORE(pending_bytes)},
-    {"felix_streams", METRIC_GAUGE, "Felix streams that exist (per reactor, summed)", NULL,
+    {"felix_streams", METRIC_GAUGE, "Felix streams that exist", NULL,
      CORE(streams)},
     {"felix_replay_bytes", METRIC_GAUGE, "memory of all replay rings", NULL, CORE(ring_bytes)},
     {"felix_subscribe_requests_total", METRIC_COUNTER, "subscribe requests", NULL,

@@ -45,8 +45,11 @@ static unsigned cpu_count(void) {
     return count > 0 ? (unsigned)count : 1;
 }
 
+/* All cores but one, which is left to the kernel's and the clients' work: on two cores a second
+ * reactor costs every hop a wake-up and wins nothing (docs/decisions/005-default-reactors.md). */
 static unsigned choose_reactors(const struct config *config) {
-    unsigned count = config->core_shards != 0 ? config->core_shards : cpu_count();
+    unsigned cpus = cpu_count();
+    unsigned count = config->core_shards != 0 ? config->core_shards : cpus > 1 ? cpus - 1 : 1;
     return count < CORE_REACTORS_MAX ? count : CORE_REACTORS_MAX;
 }
 

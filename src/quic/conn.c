@@ -189,18 +189,6 @@ static int on_stream_reset(ngtcp2_conn *lib, int64_t id, uint64_t final_size, ui
     return 0;
 }
 
-/* ngtcp2 answers with RESET_STREAM by itself. */
-static int on_stop_sending(ngtcp2_conn *lib, int64_t id, uint64_t app_code, void *user_data,
-                           void *stream_user_data) {
-    struct quic_conn *conn = conn_of(user_data);
-    struct quic_stream *stream = stream_user_data;
-    if (stream == NULL)
-        return 0;
-    stream_shut_write(stream);
-    conn->endpoint->handler->stream_stopped(stream, app_code);
-    return 0;
-}
-
 static int on_extend_stream(ngtcp2_conn *lib, int64_t id, uint64_t max_data, void *user_data,
                             void *stream_user_data) {
     struct quic_stream *stream = stream_user_data;
@@ -243,7 +231,6 @@ static const ngtcp2_callbacks callbacks = {
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
     .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
-    .stream_stop_sending = on_stop_sending,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
 
@@ -642,7 +629,10 @@ static enum offer_result refused(struct quic_conn *conn, struct quic_stream *str
         return OFFER_NEXT;
     case NGTCP2_ERR_STREAM_SHUT_WR:
     case NGTCP2_ERR_STREAM_NOT_FOUND:
+        /* The peer sent STOP_SENDING, which ngtcp2 has answered with RESET_STREAM. Its callback
+         * stream_stop_sending is about our own stops and does not tell. */
         stream_shut_write(stream);
+        conn->endpoint->handler->stream_stopped(stream, 0);
         return OFFER_NEXT;
     default:
         return OFFER_FAILED;

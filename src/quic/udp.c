@@ -225,6 +225,7 @@ unsigned udp_receive(struct udp_socket *udp, udp_on_packet on_packet, void *cont
             .msg_namelen = sizeof peers[i],
             .msg_iov = &vectors[i],
             .msg_iovlen = 1,
+            // cppcheck-suppress [uninitvar,legacyUninitvar] ; only the address is taken
             .msg_control = controls[i].bytes,
             .msg_controllen = sizeof controls[i],
         };

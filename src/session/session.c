@@ -104,7 +104,7 @@ static void hold_input(struct session *session, struct slice data) {
     size_t have = session->held_len - session->held_at;
     if (session->held == NULL || session->held_len + data.len > session->held->capacity) {
         struct buf *larger = buf_new((have + data.len) * 2);
-        if (have > 0)
+        if (session->held != NULL)
             memcpy(larger->data, session->held->data + session->held_at, have);
         drop_held(session);
         session->held = larger;

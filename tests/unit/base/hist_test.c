@@ -104,7 +104,7 @@ static void check_against_sorted(uint64_t seed, uint64_t (*draw)(struct rng *)) 
     assert_int_equal(hist_max_ns(&h), values[COUNT - 1]);
     assert_int_equal(hist_mean_ns(&h), sum / COUNT);
     for (size_t i = 0; i < sizeof percents / sizeof percents[0]; i++) {
-        size_t rank = (size_t)ceil(percents[i] / 100.0 * COUNT - 1e-6);
+        size_t rank = (size_t)ceil(percents[i] / 100.0 * (double)COUNT - 1e-6);
         uint64_t exact = values[rank == 0 ? 0 : rank - 1];
         uint64_t got = hist_percentile_ns(&h, percents[i]);
         assert_true(got >= exact);

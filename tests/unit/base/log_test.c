@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -69,9 +70,10 @@ static void json_line_is_one_object(void **) {
               F_SLICE("raw", slice_of("\xff\x01z", 3)));
     const char *line = read_all();
     assert_memory_equal(line, "{\"ts\":\"20", 9);
-    assert_string_equal(strstr(line, ",\"level\""),
-                        ",\"level\":\"error\",\"module\":\"node\",\"event\":\"x\","
-                        "\"a\":\"q\\\"b\\\\\\n\",\"n\":1,\"t\":false,\"raw\":\"\\ufffd\\u0001z\"}\n");
+    assert_string_equal(
+        strstr(line, ",\"level\""),
+        ",\"level\":\"error\",\"module\":\"node\",\"event\":\"x\","
+        "\"a\":\"q\\\"b\\\\\\n\",\"n\":1,\"t\":false,\"raw\":\"\\ufffd\\u0001z\"}\n");
 }
 
 static void bytes_of_a_peer_are_escaped(void **) {
@@ -92,12 +94,12 @@ static void bytes_of_a_peer_are_escaped(void **) {
         {"del\x7f", 4, "\"del\\x7f\""},
         {"caf\xc3\xa9", 5, "\"caf\xc3\xa9\""},
         {"\xf0\x9f\x98\x80", 4, "\"\xf0\x9f\x98\x80\""},
-        {"c1\xc2\x9b", 4, "\"c1\\x9b\""},             /* a control sequence introducer */
-        {"\xff\xfe", 2, "\"\\xff\\xfe\""},             /* never in UTF-8 */
-        {"cut\xe2\x82", 5, "\"cut\\xe2\\x82\""},       /* ends inside a character */
-        {"\xc0\xaf", 2, "\"\\xc0\\xaf\""},             /* overlong */
-        {"\xe0\x80\xaf", 3, "\"\\xe0\\x80\\xaf\""},    /* overlong, three bytes */
-        {"\xed\xa0\x80", 3, "\"\\xed\\xa0\\x80\""},    /* surrogate */
+        {"c1\xc2\x9b", 4, "\"c1\\x9b\""},                    /* a control sequence introducer */
+        {"\xff\xfe", 2, "\"\\xff\\xfe\""},                   /* never in UTF-8 */
+        {"cut\xe2\x82", 5, "\"cut\\xe2\\x82\""},             /* ends inside a character */
+        {"\xc0\xaf", 2, "\"\\xc0\\xaf\""},                   /* overlong */
+        {"\xe0\x80\xaf", 3, "\"\\xe0\\x80\\xaf\""},          /* overlong, three bytes */
+        {"\xed\xa0\x80", 3, "\"\\xed\\xa0\\x80\""},          /* surrogate */
         {"\xf4\x90\x80\x80", 4, "\"\\xf4\\x90\\x80\\x80\""}, /* above U+10FFFF */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -175,7 +177,8 @@ static void filter_sets_levels_by_module_in_any_order(void **) {
 
 static void unusable_filter_changes_nothing(void **) {
     struct felix_error error;
-    const char *bad[] = {"loud", "quic=loud", "nosuch=debug", "quic=", "=debug", "debug,nosuch=warn"};
+    const char *bad[] = {"loud",  "quic=loud", "nosuch=debug",
+                         "quic=", "=debug",    "debug,nosuch=warn"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(log_configure(bad[i], LOG_UNKNOWN_REFUSED, &error),
                          FELIX_INVALID_ARGUMENT);
@@ -229,6 +232,41 @@ static void line_that_cannot_be_written_is_counted_and_errno_kept(void **) {
     assert_int_equal(log_lost_lines(), before + 1);
 }
 
+static void *log_from_a_thread(void *context) {
+    for (int i = 0; i < 500; i++) {
+        LOG_INFO(core, "from_thread", F_STR("who", context), F_STR("tail", "last words"));
+        LOG_RATE(core, INFO, "limited", F_STR("who", context));
+    }
+    return NULL;
+}
+
+static void lines_of_several_threads_do_not_mix(void **) {
+    static char names[4][2] = {"a", "b", "c", "d"};
+    pthread_t threads[4];
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    log_set_fd(fileno(file));
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, log_from_a_thread, names[i]), 0);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+
+    rewind(file);
+    const char *end = " tail=\"last words\"\n";
+    char line[256];
+    size_t whole = 0;
+    while (fgets(line, sizeof line, file) != NULL) {
+        char who = 0;
+        if (sscanf(line, "ts=%*s level=info module=core event=from_thread who=%c", &who) != 1)
+            continue;
+        size_t len = strlen(line);
+        assert_string_equal(line + len - strlen(end), end);
+        whole++;
+    }
+    assert_int_equal(whole, 4 * 500);
+    (void)fclose(file);
+}
+
 #define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, open_pipe, close_pipe)
 
 int main(void) {
@@ -245,6 +283,7 @@ int main(void) {
         LOG_TEST(unusable_filter_changes_nothing),
         LOG_TEST(bucket_passes_ten_and_reports_the_suppressed),
         LOG_TEST(rate_limited_line_is_written_with_fields),
+        LOG_TEST(lines_of_several_threads_do_not_mix),
         LOG_TEST(line_that_cannot_be_written_is_counted_and_errno_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,8 +31,8 @@ static int make_items(void **) {
     for (size_t i = 0; i < KEYS; i++) {
         items[i] = (struct item){0};
         /* Zero bytes inside, as in tenant\0namespace\0stream. */
-        items[i].key_len = (size_t)snprintf(items[i].key, sizeof items[i].key, "t%zu%cname%zu",
-                                            i % 7, '\0', i);
+        items[i].key_len =
+            (size_t)snprintf(items[i].key, sizeof items[i].key, "t%zu%cname%zu", i % 7, '\0', i);
     }
     return 0;
 }

@@ -139,8 +139,8 @@ static void each_value_is_taken_or_refused(void **) {
         struct text after = {0};
         size_t row = options_find_key(&options, values[i].key);
         options_value(&options, row, &before);
-        enum felix_err err = options_set_key(&options, OPTION_FROM_ARGS, values[i].key,
-                                             values[i].value, &error);
+        enum felix_err err =
+            options_set_key(&options, OPTION_FROM_ARGS, values[i].key, values[i].value, &error);
         options_value(&options, row, &after);
         if (values[i].shown != NULL) {
             assert_int_equal(err, FELIX_OK);
@@ -157,9 +157,8 @@ static void each_value_is_taken_or_refused(void **) {
 }
 
 static void error_names_setting_value_and_range(void **) {
-    assert_int_equal(
-        options_set_key(&options, OPTION_FROM_FILE, "workers", "99\x1b\"", &error),
-        FELIX_INVALID_ARGUMENT);
+    assert_int_equal(options_set_key(&options, OPTION_FROM_FILE, "workers", "99\x1b\"", &error),
+                     FELIX_INVALID_ARGUMENT);
     assert_string_equal(error.text, "workers=\"99\\u001b\\\"\": must be a number 1 .. 64");
     assert_int_equal(options_set_key(&options, OPTION_FROM_FILE, "mode", "x", &error),
                      FELIX_INVALID_ARGUMENT);
@@ -239,8 +238,7 @@ static void unusable_flags_are_named(void **) {
     } cases[] = {
         {"--workers", NULL, FELIX_INVALID_ARGUMENT, "--workers needs a value"},
         {"--workers", "--loud", FELIX_INVALID_ARGUMENT, "--workers needs a value"},
-        {"--workers=", NULL, FELIX_INVALID_ARGUMENT,
-         "--workers=\"\": must be a number 1 .. 64"},
+        {"--workers=", NULL, FELIX_INVALID_ARGUMENT, "--workers=\"\": must be a number 1 .. 64"},
         {"--workrs=1", NULL, FELIX_NOT_FOUND, "unknown flag --workrs: did you mean --workers?"},
         {"--loud=maybe", NULL, FELIX_INVALID_ARGUMENT,
          "--loud=\"maybe\": must be one of 1, true, yes, on, 0, false, no, off"},

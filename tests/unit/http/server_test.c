@@ -78,8 +78,8 @@ static const char *ask(const char *request) {
 
 static unsigned status_of(const char *method, const char *url) {
     char request[256];
-    (void)snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-                   method, url);
+    (void)snprintf(request, sizeof request,
+                   "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", method, url);
     const char *got = ask(request);
     assert_memory_equal(got, "HTTP/1.1 ", 9);
     return (unsigned)strtoul(got + 9, NULL, 10);

@@ -68,10 +68,6 @@ static void without_anything_the_defaults_of_the_specification_hold(void **) {
     assert_string_equal(text_str(&addr), "0.0.0.0:5000 0.0.0.0:8080");
     text_deinit(&addr);
     assert_int_equal(config.max_frame_bytes, 16777216);
-    assert_false(config.ack_on_commit);
-    assert_int_equal(config.publish_queue_wait_timeout_ms, 2000);
-    assert_int_equal(config.ack_wait_timeout_ms, 2000);
-    assert_int_equal(config.control_stream_drain_timeout_ms, 50);
     assert_int_equal(config.shutdown_drain_timeout_ms, 25000);
     assert_int_equal(config.cache_conn_recv_window, 268435456);
     assert_int_equal(config.cache_stream_recv_window, 67108864);
@@ -87,7 +83,7 @@ static void without_anything_the_defaults_of_the_specification_hold(void **) {
     assert_int_equal(config.subscriber_queue_policy, CONFIG_QUEUE_DROP_NEW);
     assert_int_equal(config.initial_mtu, 1200);
     assert_false(config.initial_mtu_set);
-    assert_int_equal(config.mtu_upper_bound, 16384);
+    assert_int_equal(config.mtu_upper_bound, 65507);
     assert_int_equal(config.warning_count, 0);
     assert_int_equal(config.scope_count, 0);
     assert_int_equal(config.action, CONFIG_RUN);
@@ -98,8 +94,12 @@ static void the_highest_source_decides(void **) {
     for (unsigned set = 0; set < 16; set++) {
         (void)clearenv();
         char *file = write_file(set & 2 ? "event_batch_max_delay_us: 20\n" : "{}\n");
-        char *const argv[] = {"b", "--config", file, set & 1 ? "--profile=high_memory" : "--dev",
-                              set & 8 ? "--event-batch-max-delay-us=40" : "--dev", NULL};
+        char *const argv[] = {"b",
+                              "--config",
+                              file,
+                              set & 1 ? "--profile=high_memory" : "--dev",
+                              set & 8 ? "--event-batch-max-delay-us=40" : "--dev",
+                              NULL};
         if (set & 4)
             assert_int_equal(setenv("FELIX_EVENT_BATCH_MAX_DELAY_US", "30", 1), 0);
         assert_int_equal(load(argv), FELIX_OK);
@@ -152,8 +152,8 @@ static void values_outside_the_range_stop_the_start_and_are_named(void **) {
     size_t tried = 0;
     for (size_t i = 0; i < table.count; i++) {
         const struct option_row *row = &table.rows[i];
-        bool number = row->type == OPTION_U32 || row->type == OPTION_BYTES ||
-                      row->type == OPTION_DURATION_MS;
+        bool number =
+            row->type == OPTION_U32 || row->type == OPTION_BYTES || row->type == OPTION_DURATION_MS;
         if (row->type == OPTION_STRING || row->type == OPTION_PATH)
             continue;
         char value[32] = "nonsense";
@@ -253,7 +253,12 @@ static void yaml_errors_are_refused_with_their_line(void **) {
 }
 
 static void empty_documents_and_nulls_change_nothing(void **) {
-    const char *const files[] = {"", "\n# nothing\n", "---\n", "null", "~", "{}",
+    const char *const files[] = {"",
+                                 "\n# nothing\n",
+                                 "---\n",
+                                 "null",
+                                 "~",
+                                 "{}",
                                  "spin_us:\nlog: ~\nscope: null\ncontrolplane_url: null\n"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         assert_int_equal(parse(files[i]), FELIX_OK);
@@ -362,7 +367,7 @@ static void scope_becomes_items_with_parents_first(void **) {
 static void printed_configuration_can_be_read_back(void **) {
     assert_int_equal(
         parse("spin_us: 7\nlog: quic=debug\ndata_dir: \"/a \\\"b\\\" \\u0085\\u2028\"\n"
-              "quic_bind: \"[::1]:0\"\nsubscriber_queue_policy: block\nack_on_commit: on\n"
+              "quic_bind: \"[::1]:0\"\nsubscriber_queue_policy: block\npub_ingress_wait: on\n"
               "scope: {tenants: {\"t:\\n1\": {namespaces: {n: {streams: [a], caches: {c: "
               "{max_bytes: 5}}}}}, t2: }}"),
         FELIX_OK);
