@@ -251,11 +251,6 @@ static enum felix_err check_together(struct config *config, struct felix_error *
         return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
                          "FELIX_TLS_CERT and FELIX_TLS_KEY must be given together; only %s is",
                          config->tls_cert[0] != '\0' ? "FELIX_TLS_CERT" : "FELIX_TLS_KEY");
-    if (config->keep_alive_ms >= config->idle_timeout_ms)
-        return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
-                         "FELIX_KEEP_ALIVE_MS=%llu must be below FELIX_IDLE_TIMEOUT_MS=%llu, or 0",
-                         (unsigned long long)config->keep_alive_ms,
-                         (unsigned long long)config->idle_timeout_ms);
     if (config->initial_mtu > config->mtu_upper_bound)
         return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
                          "FELIX_INITIAL_MTU=%u must not be above FELIX_MTU_UPPER_BOUND=%u",

@@ -19,8 +19,7 @@
 #define RECEIVE_CALLS_PER_TURN 4u
 #define RETRY_TOKEN_VALID_NS (10 * NS_PER_S)
 #define RESET_INTERVAL_NS NS_PER_MS /* at most a thousand stray answers a second */
-#define RESET_BYTES_MIN 41u
-#define RESET_RANDOM_BYTES 24u
+#define RESET_RANDOM_BYTES_MAX 24u
 #define INITIAL_BYTES_MIN 1200u
 
 enum felix_err quic_endpoint_new(const struct quic_endpoint_options *options,
@@ -121,20 +120,24 @@ static void send_version_negotiation(struct quic_endpoint *endpoint,
 
 static void send_reset(struct quic_endpoint *endpoint, const struct udp_packet *packet,
                        const ngtcp2_version_cid *ids) {
-    if (packet->data.len <= RESET_BYTES_MIN || ids->dcidlen != CID_BYTES ||
-        !may_answer_stray(endpoint)) {
+    /* Shorter than what came, so that two endpoints cannot go on answering each other. */
+    size_t shortest = NGTCP2_STATELESS_RESET_TOKENLEN + NGTCP2_MIN_STATELESS_RESET_RANDLEN;
+    if (packet->data.len <= shortest || ids->dcidlen != CID_BYTES || !may_answer_stray(endpoint)) {
         counter_add(&endpoint->counters.datagrams_dropped, 1);
         return;
     }
     ngtcp2_cid cid;
     ngtcp2_cid_init(&cid, ids->dcid, ids->dcidlen);
-    uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN], random[RESET_RANDOM_BYTES], out[64];
+    uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN], random[RESET_RANDOM_BYTES_MAX], out[64];
+    size_t random_bytes = packet->data.len - 1 - NGTCP2_STATELESS_RESET_TOKENLEN;
+    if (random_bytes > sizeof random)
+        random_bytes = sizeof random;
     if (ngtcp2_crypto_generate_stateless_reset_token(token, endpoint->static_secret,
                                                      sizeof endpoint->static_secret, &cid) != 0 ||
-        getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        getrandom(random, random_bytes, 0) != (ssize_t)random_bytes)
         return;
     ngtcp2_ssize len =
-        ngtcp2_pkt_write_stateless_reset(out, sizeof out, token, random, sizeof random);
+        ngtcp2_pkt_write_stateless_reset(out, sizeof out, token, random, random_bytes);
     if (len <= 0)
         return;
     counter_add(&endpoint->counters.resets_sent, 1);
@@ -221,9 +224,12 @@ static void on_packet(void *context, const struct udp_packet *packet) {
     counter_add(&endpoint->counters.datagrams_in, 1);
     counter_add(&endpoint->counters.bytes_in, packet->data.len);
 
-    ngtcp2_version_cid ids;
+    ngtcp2_version_cid ids = {0};
     int rc = ngtcp2_pkt_decode_version_cid(&ids, packet->data.data, packet->data.len, CID_BYTES);
-    if (rc == NGTCP2_ERR_VERSION_NEGOTIATION && endpoint->tls != NULL) {
+    /* ngtcp2 would speak version 2 as well; its keys are derived with other labels, and nobody
+     * needs it. A short header has no version. */
+    bool foreign_version = rc == 0 && ids.version != 0 && ids.version != NGTCP2_PROTO_VER_V1;
+    if ((rc == NGTCP2_ERR_VERSION_NEGOTIATION || foreign_version) && endpoint->tls != NULL) {
         send_version_negotiation(endpoint, packet, &ids);
         return;
     }
@@ -305,6 +311,7 @@ bool quic_endpoint_flush(struct quic_endpoint *endpoint, uint64_t now_ns) {
             break; /* what was marked meanwhile is for the next turn */
     }
     counter_set(&endpoint->counters.send_calls, endpoint->udp.send_calls);
+    counter_set(&endpoint->counters.half_open, endpoint->half_open_count);
     return (more || endpoint->dirty_head != NULL) && !udp_blocked(&endpoint->udp);
 }
 

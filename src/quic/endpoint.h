@@ -77,6 +77,7 @@ struct quic_endpoint_options {
 struct quic_counters {
     counter datagrams_in, datagrams_out, bytes_in, bytes_out, recv_calls, send_calls;
     counter handshakes_done, handshakes_failed, conns_closed, conns_refused;
+    counter half_open; /* gauge */
     counter retries_sent, tokens_invalid, resets_sent, version_negotiations_sent;
     counter datagrams_dropped, datagrams_forwarded, idle_closed;
 };

@@ -83,7 +83,6 @@ def test_precedence_is_file_then_environment_then_flag(tmp_path):
         ("FELIX_MAX_FRAME_BYTES", "16 apples"),
         ("FELIX_IDLE_TIMEOUT_MS", "1"),
         ("FELIX_SUB_QUEUE_POLICY", "drop_some"),
-        ("FELIX_SUB_QUEUE_POLICY", "Block"),
         ("FELIX_EVENT_BATCH_MAX_EVENTS", "0"),
         ("FELIX_TLS_REQUIRE_ALPN", "perhaps"),
         ("FELIX_LOG_FORMAT", "xml"),
@@ -334,14 +333,16 @@ def test_every_metric_is_typed_and_none_is_given_twice(broker):
 )  # fmt: skip
 def test_bad_http_hurts_nobody(broker, request_bytes):
     with socket.create_connection((broker.http_host, broker.http_port)) as s:
-        s.settimeout(scaled(10))
+        s.settimeout(scaled(25))  # the listener gives up on a silent client after 10 s
         try:
             s.sendall(request_bytes)
             s.shutdown(socket.SHUT_WR)
             answer = b"".join(iter(lambda: s.recv(65536), b""))
             assert answer == b"" or answer.startswith(b"HTTP/1."), answer[:100]
-        except ConnectionError:
-            pass
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # closed on us while we were still sending
     assert broker.http("/live")[0] == 200
 
 

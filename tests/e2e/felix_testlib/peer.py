@@ -251,6 +251,7 @@ class Peer:
         self.frozen = False
         self.largest_datagram = 0
         self.datagrams_in = 0
+        self.last_datagram = b""
         self._drop_outgoing = None
         self.socket = self._open_socket()
         with self.driver.lock:
@@ -413,9 +414,11 @@ class Peer:
             if self.frozen or sock is not self.socket:
                 continue
             self.datagrams_in += 1
+            self.last_datagram = data
             self.largest_datagram = max(self.largest_datagram, len(data))
             self.quic.receive_datagram(data, address, now=time.monotonic())
-        self._transmit()
+        if self.quic._network_paths:  # none any more once a late packet met a closed connection
+            self._transmit()
 
     def _transmit(self):
         if self.frozen:
