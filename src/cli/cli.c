@@ -24,7 +24,8 @@ static void on_signal(int number) {
 }
 
 void cli_catch_signals(void) {
-    /* Without SA_RESTART, so that a read from a terminal ends too. Once: the second Ctrl-C kills. */
+    /* Without SA_RESTART, so that a read from a terminal ends too. Once: the second Ctrl-C kills.
+     */
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     (void)sigemptyset(&action.sa_mask);
     (void)sigaction(SIGINT, &action, NULL);
@@ -33,23 +34,49 @@ void cli_catch_signals(void) {
 
 void cli_globals(struct cli *cli, struct arg_option ret[CLI_GLOBALS]) {
     const struct arg_option table[CLI_GLOBALS] = {
-        {.name = "--server", .type = ARG_TEXT, .value = &cli->server, .meta = "HOST:PORT",
+        {.name = "--server",
+         .type = ARG_TEXT,
+         .value = &cli->server,
+         .meta = "HOST:PORT",
          .help = "the broker (FELIX_SERVER; 127.0.0.1:5000)"},
-        {.name = "--ca", .type = ARG_TEXT, .value = &cli->ca_file, .meta = "FILE",
+        {.name = "--ca",
+         .type = ARG_TEXT,
+         .value = &cli->ca_file,
+         .meta = "FILE",
          .help = "PEM file of trusted certificates (FELIX_CA_FILE)"},
-        {.name = "--token-file", .type = ARG_TEXT, .value = &cli->token_file, .meta = "FILE",
+        {.name = "--token-file",
+         .type = ARG_TEXT,
+         .value = &cli->token_file,
+         .meta = "FILE",
          .help = "file with the access token (FELIX_TOKEN_FILE)"},
-        {.name = "--tenant", .type = ARG_TEXT, .value = &cli->tenant, .meta = "NAME",
+        {.name = "--tenant",
+         .type = ARG_TEXT,
+         .value = &cli->tenant,
+         .meta = "NAME",
          .help = "tenant that the token belongs to (FELIX_TENANT)"},
-        {.name = "--namespace", .type = ARG_TEXT, .value = &cli->space, .meta = "NAME",
+        {.name = "--namespace",
+         .type = ARG_TEXT,
+         .value = &cli->space,
+         .meta = "NAME",
          .help = "namespace of streams and caches (FELIX_NAMESPACE; default)"},
-        {.name = "--timeout", .type = ARG_DURATION, .value = &cli->timeout_ns,
-         .given = &cli->timeout_given, .min = NS_PER_MS, .max = UINT32_MAX * NS_PER_MS,
-         .meta = "TIME", .help = "longest wait for an answer: 500ms, 5s, 1m (10s)"},
+        {.name = "--timeout",
+         .type = ARG_DURATION,
+         .value = &cli->timeout_ns,
+         .given = &cli->timeout_given,
+         .min = NS_PER_MS,
+         .max = UINT32_MAX * NS_PER_MS,
+         .meta = "TIME",
+         .help = "longest wait for an answer: 500ms, 5s, 1m (10s)"},
         {.name = "--json", .type = ARG_FLAG, .value = &cli->json, .help = "print results as JSON"},
-        {.name = "--quiet", .alias = "-q", .type = ARG_FLAG, .value = &cli->quiet,
+        {.name = "--quiet",
+         .alias = "-q",
+         .type = ARG_FLAG,
+         .value = &cli->quiet,
          .help = "print nothing that was not asked for"},
-        {.name = "--help", .alias = "-h", .type = ARG_FLAG, .value = &cli->help,
+        {.name = "--help",
+         .alias = "-h",
+         .type = ARG_FLAG,
+         .value = &cli->help,
          .help = "this text"},
         {.name = NULL},
     };

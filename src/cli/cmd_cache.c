@@ -31,9 +31,16 @@ int cmd_cache_put(struct cli *cli) {
     const char *file = NULL;
     uint64_t ttl_ns = 0;
     const struct arg_option options[] = {
-        {.name = "--ttl", .type = ARG_DURATION, .value = &ttl_ns, .min = NS_PER_MS,
-         .meta = "TIME", .help = "forget it after 500ms, 5s, 1h (never)"},
-        {.name = "--file", .type = ARG_TEXT, .value = &file, .meta = "FILE",
+        {.name = "--ttl",
+         .type = ARG_DURATION,
+         .value = &ttl_ns,
+         .min = NS_PER_MS,
+         .meta = "TIME",
+         .help = "forget it after 500ms, 5s, 1h (never)"},
+        {.name = "--file",
+         .type = ARG_TEXT,
+         .value = &file,
+         .meta = "FILE",
          .help = "the value is the content of FILE; - is standard input"},
         {.name = NULL},
     };
@@ -106,8 +113,9 @@ int cmd_cache_get(struct cli *cli) {
         .name = "felix cache get",
         .summary = "fetch a value",
         .usage = "CACHE KEY",
-        .text = "Prints the value; into a pipe or file byte for byte, without a newline. Exits with 1\n"
-                "when there is no such key, or its time is over.",
+        .text =
+            "Prints the value; into a pipe or file byte for byte, without a newline. Exits with 1\n"
+            "when there is no such key, or its time is over.",
         .examples = "  felix cache get sessions alice\n"
                     "  felix cache get pictures logo > logo.png",
     };

@@ -52,9 +52,17 @@ static void print_summary(const struct cli *cli, const struct ping *ping) {
 int cmd_ping(struct cli *cli) {
     struct ping ping = {.count = 4, .interval_ns = 100 * NS_PER_MS};
     const struct arg_option options[] = {
-        {.name = "--count", .type = ARG_U64, .value = &ping.count, .min = 1, .max = 1000000,
-         .meta = "N", .help = "how many round trips (4)"},
-        {.name = "--interval", .type = ARG_DURATION, .value = &ping.interval_ns, .meta = "TIME",
+        {.name = "--count",
+         .type = ARG_U64,
+         .value = &ping.count,
+         .min = 1,
+         .max = 1000000,
+         .meta = "N",
+         .help = "how many round trips (4)"},
+        {.name = "--interval",
+         .type = ARG_DURATION,
+         .value = &ping.interval_ns,
+         .meta = "TIME",
          .help = "pause between them (100ms)"},
         {.name = NULL},
     };
@@ -62,8 +70,9 @@ int cmd_ping(struct cli *cli) {
         .name = "felix ping",
         .summary = "measure the round trip to the broker",
         .usage = "",
-        .text = "Connects, authenticates, then sends one request after the other. Into a pipe: number\n"
-                "and microseconds, split by a tab.",
+        .text =
+            "Connects, authenticates, then sends one request after the other. Into a pipe: number\n"
+            "and microseconds, split by a tab.",
         .examples = "  felix ping\n  felix ping --server broker.example.org:5000 --count 10 --json",
     };
     struct args args = {.options = options};

@@ -39,8 +39,8 @@ struct pub {
     uint32_t ack; /* enum felix_ack */
     bool count_given;
 
-    struct text bytes;   /* payloads of the batch that is being filled */
-    size_t *lens;        /* and their lengths */
+    struct text bytes; /* payloads of the batch that is being filled */
+    size_t *lens;      /* and their lengths */
     size_t collected;
     struct felix_bytes *payloads;
     uint64_t published;
@@ -244,18 +244,39 @@ static int pub_run(struct pub *pub, const char *payload) {
 int cmd_pub(struct cli *cli) {
     struct pub pub = {.cli = cli, .count = 1, .batch = 1, .ack = FELIX_ACK_PER_MESSAGE};
     const struct arg_option options[] = {
-        {.name = "--file", .type = ARG_TEXT, .value = &pub.file, .meta = "FILE",
+        {.name = "--file",
+         .type = ARG_TEXT,
+         .value = &pub.file,
+         .meta = "FILE",
          .help = "publish the whole file as one message; - is standard input"},
-        {.name = "--count", .type = ARG_U64, .value = &pub.count, .given = &pub.count_given,
-         .min = 1, .meta = "N",
+        {.name = "--count",
+         .type = ARG_U64,
+         .value = &pub.count,
+         .given = &pub.count_given,
+         .min = 1,
+         .meta = "N",
          .help = "publish it N times; of standard input, at most N lines"},
-        {.name = "--rate", .type = ARG_RATE, .value = &pub.rate, .meta = "N",
+        {.name = "--rate",
+         .type = ARG_RATE,
+         .value = &pub.rate,
+         .meta = "N",
          .help = "at most N messages per second"},
-        {.name = "--batch", .type = ARG_U64, .value = &pub.batch, .min = 1, .max = PUB_BATCH_MAX,
-         .meta = "N", .help = "put up to N messages into one frame (1)"},
-        {.name = "--ack", .type = ARG_CHOICE, .value = &pub.ack, .words = "none|message|batch",
+        {.name = "--batch",
+         .type = ARG_U64,
+         .value = &pub.batch,
+         .min = 1,
+         .max = PUB_BATCH_MAX,
+         .meta = "N",
+         .help = "put up to N messages into one frame (1)"},
+        {.name = "--ack",
+         .type = ARG_CHOICE,
+         .value = &pub.ack,
+         .words = "none|message|batch",
          .help = "what the broker confirms (message)"},
-        {.name = "--key", .type = ARG_TEXT, .value = &pub.key, .meta = "KEY",
+        {.name = "--key",
+         .type = ARG_TEXT,
+         .value = &pub.key,
+         .meta = "KEY",
          .help = "routing key of every message"},
         {.name = NULL},
     };
@@ -263,8 +284,9 @@ int cmd_pub(struct cli *cli) {
         .name = "felix pub",
         .summary = "publish messages to a stream",
         .usage = "STREAM [PAYLOAD]",
-        .text = "Without PAYLOAD and --file, every line of standard input is one message. Ends when\n"
-                "the broker has confirmed everything, with --ack none when it was sent.",
+        .text =
+            "Without PAYLOAD and --file, every line of standard input is one message. Ends when\n"
+            "the broker has confirmed everything, with --ack none when it was sent.",
         .examples = "  felix pub orders 'hello'\n"
                     "  seq 1000 | felix pub orders --batch 64\n"
                     "  felix pub orders --file picture.png --ack none",

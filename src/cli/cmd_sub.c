@@ -163,9 +163,16 @@ static int sub_run(struct sub *sub, const struct felix_subscribe_options *option
 int cmd_sub(struct cli *cli) {
     struct sub sub = {.cli = cli, .count = UINT64_MAX, .from = "live"};
     const struct arg_option options[] = {
-        {.name = "--from", .type = ARG_TEXT, .value = &sub.from, .meta = "WHERE",
+        {.name = "--from",
+         .type = ARG_TEXT,
+         .value = &sub.from,
+         .meta = "WHERE",
          .help = "live, latest, earliest or an offset (live)"},
-        {.name = "--count", .type = ARG_U64, .value = &sub.count, .min = 1, .meta = "N",
+        {.name = "--count",
+         .type = ARG_U64,
+         .value = &sub.count,
+         .min = 1,
+         .meta = "N",
          .help = "end after N messages"},
         {.name = NULL},
     };

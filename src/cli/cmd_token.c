@@ -30,11 +30,21 @@ static int token_failed(const char *what, const struct felix_error *error) {
 int cmd_token_keygen(struct cli *cli) {
     const char *path = NULL, *kid = NULL, *jwks_path = NULL;
     const struct arg_option options[] = {
-        {.name = "--out", .alias = "--key", .type = ARG_TEXT, .value = &path, .meta = "FILE",
+        {.name = "--out",
+         .alias = "--key",
+         .type = ARG_TEXT,
+         .value = &path,
+         .meta = "FILE",
          .help = "where the secret key goes (mode 0600); required"},
-        {.name = "--kid", .type = ARG_TEXT, .value = &kid, .meta = "ID",
+        {.name = "--kid",
+         .type = ARG_TEXT,
+         .value = &kid,
+         .meta = "ID",
          .help = "name of the key (random)"},
-        {.name = "--jwks", .type = ARG_TEXT, .value = &jwks_path, .meta = "FILE",
+        {.name = "--jwks",
+         .type = ARG_TEXT,
+         .value = &jwks_path,
+         .meta = "FILE",
          .help = "write the public half there instead of printing it"},
         {.name = NULL},
     };
@@ -100,8 +110,7 @@ static int write_token(const struct cli *cli, const char *token, const char *pat
     struct text line = {0};
     text_printf(&line, "%s\n", token);
     struct felix_error error;
-    enum felix_err err =
-        auth_file_write(path, slice_of(text_str(&line), line.len), 0600, &error);
+    enum felix_err err = auth_file_write(path, slice_of(text_str(&line), line.len), 0600, &error);
     text_deinit(&line);
     if (err != FELIX_OK)
         return token_failed("the token was not written", &error);
@@ -116,18 +125,36 @@ int cmd_token_mint(struct cli *cli) {
     struct arg_list perms = {.count = 0};
     bool all = false;
     const struct arg_option options[] = {
-        {.name = "--key", .type = ARG_TEXT, .value = &key_path, .meta = "FILE",
+        {.name = "--key",
+         .type = ARG_TEXT,
+         .value = &key_path,
+         .meta = "FILE",
          .help = "signing key, made by 'felix token keygen'; required"},
-        {.name = "--subject", .type = ARG_TEXT, .value = &subject, .meta = "NAME",
+        {.name = "--subject",
+         .type = ARG_TEXT,
+         .value = &subject,
+         .meta = "NAME",
          .help = "who the token is for; required"},
-        {.name = "--ttl", .type = ARG_DURATION, .value = &ttl_ns, .min = NS_PER_S,
-         .max = (uint64_t)MINT_TTL_S_MAX * NS_PER_S, .meta = "TIME",
+        {.name = "--ttl",
+         .type = ARG_DURATION,
+         .value = &ttl_ns,
+         .min = NS_PER_S,
+         .max = (uint64_t)MINT_TTL_S_MAX * NS_PER_S,
+         .meta = "TIME",
          .help = "how long it is valid: 15m, 1h, 7d (1h)"},
-        {.name = "--perm", .type = ARG_LIST, .value = &perms, .meta = "ACTION:OBJECT",
+        {.name = "--perm",
+         .type = ARG_LIST,
+         .value = &perms,
+         .meta = "ACTION:OBJECT",
          .help = "a permission; may be given several times"},
-        {.name = "--all", .type = ARG_FLAG, .value = &all,
+        {.name = "--all",
+         .type = ARG_FLAG,
+         .value = &all,
          .help = "publish, subscribe, read and write everything of the tenant"},
-        {.name = "--out", .type = ARG_TEXT, .value = &path, .meta = "FILE",
+        {.name = "--out",
+         .type = ARG_TEXT,
+         .value = &path,
+         .meta = "FILE",
          .help = "write the token there (mode 0600) instead of printing it"},
         {.name = NULL},
     };
@@ -135,9 +162,10 @@ int cmd_token_mint(struct cli *cli) {
         .name = "felix token mint",
         .summary = "sign a token",
         .usage = "--key FILE --tenant NAME --subject NAME --perm ACTION:OBJECT",
-        .text = "Actions are stream.publish, stream.subscribe, cache.read and cache.write; objects\n"
-                "are stream:TENANT/NAMESPACE/STREAM and cache:TENANT/NAMESPACE/CACHE, where * stands\n"
-                "for anything.",
+        .text =
+            "Actions are stream.publish, stream.subscribe, cache.read and cache.write; objects\n"
+            "are stream:TENANT/NAMESPACE/STREAM and cache:TENANT/NAMESPACE/CACHE, where * stands\n"
+            "for anything.",
         .examples = "  felix token mint --key signing.jwk --tenant t1 --subject p:alice \\\n"
                     "      --perm 'stream.publish:stream:t1/default/orders' --out alice.token",
     };
@@ -184,7 +212,7 @@ struct validity {
     bool has_nbf;
     int64_t exp_s;
     int64_t nbf_s;
-    bool now;       /* valid by its times */
+    bool now; /* valid by its times */
     char words[200];
 };
 
@@ -300,11 +328,10 @@ static int verify(const char *jwks_path, const struct token_offer *offer, bool *
     if (auth_keyset_load_file(jwks_path, &keys, &error) != FELIX_OK)
         return token_failed("the keys cannot be used", &error);
     struct principal *principal = NULL;
-    enum felix_err err =
-        token_verify(keys, offer, wall_now_s(), TOKEN_LEEWAY_S, &principal);
+    enum felix_err err = token_verify(keys, offer, wall_now_s(), TOKEN_LEEWAY_S, &principal);
     *ret_good = err == FELIX_OK;
-    *ret_words = err == FELIX_OK ? "good, a broker with these keys accepts the token"
-                                 : err_text(err);
+    *ret_words =
+        err == FELIX_OK ? "good, a broker with these keys accepts the token" : err_text(err);
     if (err == FELIX_OK)
         principal_unref(principal);
     auth_keyset_unref(keys);
@@ -346,8 +373,9 @@ struct inspection {
 static void print_inspection(const struct cli *cli, const struct inspection *i) {
     struct text text = {0};
     if (cli->json) {
-        text_printf(&text, "{\"header\":%s,\"claims\":%s,\"valid_now\":%s,\"validity\":",
-                    i->parts.header, i->parts.claims, i->validity.now ? "true" : "false");
+        text_printf(&text,
+                    "{\"header\":%s,\"claims\":%s,\"valid_now\":%s,\"validity\":", i->parts.header,
+                    i->parts.claims, i->validity.now ? "true" : "false");
         text_quoted(&text, slice_str(i->validity.words));
         if (i->verified)
             text_printf(&text, ",\"accepted\":%s", i->signature_good ? "true" : "false");
@@ -367,7 +395,10 @@ static void print_inspection(const struct cli *cli, const struct inspection *i) 
 int cmd_token_inspect(struct cli *cli) {
     const char *jwks_path = NULL;
     const struct arg_option options[] = {
-        {.name = "--jwks", .type = ARG_TEXT, .value = &jwks_path, .meta = "FILE",
+        {.name = "--jwks",
+         .type = ARG_TEXT,
+         .value = &jwks_path,
+         .meta = "FILE",
          .help = "also verify it with these public keys"},
         {.name = NULL},
     };
@@ -375,8 +406,9 @@ int cmd_token_inspect(struct cli *cli) {
         .name = "felix token inspect",
         .summary = "show what a token says",
         .usage = "[TOKEN|FILE]",
-        .text = "Without an argument the token is read from standard input. Exits with 0 whatever the\n"
-                "token says; with --jwks, 4 when a broker would refuse it.",
+        .text =
+            "Without an argument the token is read from standard input. Exits with 0 whatever the\n"
+            "token says; with --jwks, 4 when a broker would refuse it.",
         .examples = "  felix token inspect alice.token\n"
                     "  felix token inspect alice.token --jwks jwks.json --json",
     };

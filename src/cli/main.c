@@ -51,11 +51,11 @@ static void print_overview(struct cli *cli, FILE *out) {
     cli_globals(cli, globals);
     (void)fprintf(out, "\nglobal options, before or after the command:\n");
     args_print_options(globals, out);
-    (void)fprintf(out,
-                  "\nA development broker (felix-broker --dev) on this machine is found without any\n"
-                  "option. 'felix COMMAND --help' says more about a command.\n\n"
-                  "exit codes: 0 done, 1 not found or nothing received, 2 usage, 3 connection,\n"
-                  "            4 refused (identity, permission, limit), 5 timeout\n");
+    (void)fprintf(
+        out, "\nA development broker (felix-broker --dev) on this machine is found without any\n"
+             "option. 'felix COMMAND --help' says more about a command.\n\n"
+             "exit codes: 0 done, 1 not found or nothing received, 2 usage, 3 connection,\n"
+             "            4 refused (identity, permission, limit), 5 timeout\n");
 }
 
 /* Says which command was probably meant; `group` is NULL for the first word. */
@@ -70,10 +70,9 @@ static int unknown_command(const char *word, const char *group) {
     }
     names[count] = NULL;
     const char *nearest = option_nearest(word, names);
-    out_error("there is no command '%s%s%.40s'%s%s%s; see 'felix help'",
-              group != NULL ? group : "", group != NULL ? " " : "", word,
-              nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
-              nearest != NULL ? "'?" : "");
+    out_error("there is no command '%s%s%.40s'%s%s%s; see 'felix help'", group != NULL ? group : "",
+              group != NULL ? " " : "", word, nearest != NULL ? "; did you mean '" : "",
+              nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
     return EXIT_USAGE;
 }
 

@@ -71,8 +71,8 @@ struct lane *lane_open(struct link *link, const struct lane_ops *ops, void *owne
     return lane;
 }
 
-struct lane *lane_accept(struct link *link, struct quic_stream *stream,
-                         const struct lane_ops *ops, void *owner) {
+struct lane *lane_accept(struct link *link, struct quic_stream *stream, const struct lane_ops *ops,
+                         void *owner) {
     struct lane *lane = lane_new(link, ops, owner);
     lane->stream = stream;
     stream->user = lane;
@@ -225,8 +225,9 @@ static bool on_frame(void *context, struct frame *frame) {
 
 static void finished_by_peer(struct lane *lane) {
     if (lane->state == LANE_AUTH)
-        lane_fail(lane, FELIX_UNAUTHENTICATED, "the broker ended the stream instead of "
-                                               "answering auth");
+        lane_fail(lane, FELIX_UNAUTHENTICATED,
+                  "the broker ended the stream instead of "
+                  "answering auth");
     else if (frame_reader_is_partial(&lane->reader))
         lane_fail(lane, FELIX_PROTOCOL, "the broker ended the stream inside a frame");
     else if (lane->ops->finished != NULL)

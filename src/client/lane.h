@@ -57,8 +57,8 @@ struct lane {
 struct lane *lane_open(struct link *link, const struct lane_ops *ops, void *owner);
 
 /** A lane for a stream that the broker opened; nothing is sent. */
-struct lane *lane_accept(struct link *link, struct quic_stream *stream,
-                         const struct lane_ops *ops, void *owner);
+struct lane *lane_accept(struct link *link, struct quic_stream *stream, const struct lane_ops *ops,
+                         void *owner);
 
 /** Queue bytes; takes one reference of `buf`. */
 void lane_write(struct lane *lane, struct buf *buf, const uint8_t *data, size_t len);

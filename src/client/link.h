@@ -45,8 +45,7 @@ void backoff_reset(struct backoff *backoff);
 /** One more failure at `now_ns`; sets due_ns. */
 void backoff_fail(struct backoff *backoff, struct felix_client *client, uint64_t now_ns);
 
-void link_init(struct link *link, struct felix_client *client, enum pool_kind kind,
-               unsigned index);
+void link_init(struct link *link, struct felix_client *client, enum pool_kind kind, unsigned index);
 void link_deinit(struct link *link);
 
 /** Somebody needs it: open it unless it is, or has to pause. */

@@ -103,8 +103,8 @@ struct felix_options *options_copy(const struct felix_options *options) {
     for (size_t i = 0; i < ROW_COUNT; i++) {
         struct text value = {0};
         options_value(&options->options, i, &value);
-        enum felix_err err = options_set(&copy->options, i, OPTION_FROM_ARGS, rows[i].key,
-                                         text_str(&value), NULL);
+        enum felix_err err =
+            options_set(&copy->options, i, OPTION_FROM_ARGS, rows[i].key, text_str(&value), NULL);
         INVARIANT(err == FELIX_OK);
         text_deinit(&value);
     }

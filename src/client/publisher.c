@@ -207,8 +207,7 @@ static struct shard *pick_shard(struct felix_client *client, const struct publis
     return &publisher->shards[at % publisher->shard_count];
 }
 
-static uint64_t add_request(struct shard *shard, const struct publish_call *call,
-                            uint64_t now_ns) {
+static uint64_t add_request(struct shard *shard, const struct publish_call *call, uint64_t now_ns) {
     if (call->done == NULL)
         return 0;
     bool acked = call->ack != FELIX_ACK_NONE;
@@ -283,8 +282,8 @@ static enum felix_err prepare(struct felix_client *client, struct publish_call *
         return last_error_set(FELIX_INVALID_ARGUMENT, "felix_publish: unknown ack mode");
     size_t max_bytes = client->settings->max_frame_bytes;
     for (size_t i = 0; i < call->count && call->payload_bytes <= max_bytes; i++)
-        call->payload_bytes += call->payloads[i].len < max_bytes ? call->payloads[i].len
-                                                                : max_bytes + 1;
+        call->payload_bytes +=
+            call->payloads[i].len < max_bytes ? call->payloads[i].len : max_bytes + 1;
     uint32_t peer = atomic_load_explicit(&client->server_flags, memory_order_relaxed);
     bool acked = call->ack != FELIX_ACK_NONE;
     if (call->keyed && (peer & FRAME_PUBLISH_KEYED) == 0)
@@ -369,8 +368,8 @@ enum felix_err felix_publish_keyed(felix_client *client, const char *ns, const c
 
 void publisher_init(struct publisher *publisher, struct felix_client *client) {
     const struct client_settings *settings = client->settings;
-    *publisher = (struct publisher){
-        .shard_count = settings->pub_conn_pool * settings->pub_streams_per_conn};
+    *publisher =
+        (struct publisher){.shard_count = settings->pub_conn_pool * settings->pub_streams_per_conn};
     publisher->shards = xcalloc(publisher->shard_count, sizeof *publisher->shards);
     for (unsigned i = 0; i < publisher->shard_count; i++) {
         struct link *link = &client->links[POOL_PUBLISH][i / settings->pub_streams_per_conn];

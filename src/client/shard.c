@@ -235,8 +235,8 @@ static size_t take_regions(struct shard *shard, struct region *out, size_t bytes
 }
 
 static bool can_hand_over(const struct shard *shard) {
-    return shard->lane != NULL && shard->lane->state == LANE_READY &&
-           shard->lane->stream != NULL && !shard->lane->stream->write_shut;
+    return shard->lane != NULL && shard->lane->state == LANE_READY && shard->lane->stream != NULL &&
+           !shard->lane->stream->write_shut;
 }
 
 static void hand_over(struct shard *shard) {

@@ -57,16 +57,14 @@ bool waiter_wait(struct waiter *waiter, uint64_t deadline_ns, uint64_t spin_ns) 
     for (;;) {
         uint32_t expected = WAITER_PENDING;
         if (!atomic_compare_exchange_strong_explicit(&waiter->state, &expected, WAITER_ASLEEP,
-                                                     memory_order_acquire,
-                                                     memory_order_acquire) &&
+                                                     memory_order_acquire, memory_order_acquire) &&
             expected == WAITER_SIGNALLED)
             return true;
         struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
                                  .tv_nsec = (long)(deadline_ns % NS_PER_S)};
         /* FUTEX_WAIT_BITSET takes an absolute time of the monotonic clock. */
         long rc = syscall(SYS_futex, &waiter->state, FUTEX_WAIT_BITSET_PRIVATE, WAITER_ASLEEP,
-                          deadline_ns == UINT64_MAX ? NULL : &until, NULL,
-                          FUTEX_BITSET_MATCH_ANY);
+                          deadline_ns == UINT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
         if (is_signalled(waiter))
             return true;
         if (rc != 0 && errno == ETIMEDOUT)

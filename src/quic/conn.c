@@ -277,7 +277,7 @@ static void fill_params(const struct quic_conn *conn, ngtcp2_transport_params *o
     out->initial_max_streams_uni = settings->max_streams_uni;
     out->max_idle_timeout = settings->idle_timeout_ms * NS_PER_MS;
     out->max_udp_payload_size = settings->max_udp_payload_bytes;
-    out->active_connection_id_limit = 4;
+    out->active_connection_id_limit = 7;
     out->grease_quic_bit = 1;
 }
 
