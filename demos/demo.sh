@@ -16,7 +16,8 @@ trap cleanup EXIT
 say() { printf '\n-- %s\n' "$*"; }
 
 say "1. A broker for development: it makes its own certificate, keys, token and scope."
-"$FELIX_BIN_DIR/felix-broker" --dev --data-dir "$work/data" --quic-bind 127.0.0.1:0 \
+# Lossless: a full subscriber's queue holds the publisher up instead of dropping.
+FELIX_SUB_QUEUE_POLICY=block FELIX_PUB_INGRESS_WAIT=1 "$FELIX_BIN_DIR/felix-broker" --dev --data-dir "$work/data" --quic-bind 127.0.0.1:0 \
     --metrics-bind 127.0.0.1:0 >"$work/ready" 2>"$work/log" &
 broker=$!
 for _ in $(seq 100); do

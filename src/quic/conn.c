@@ -562,7 +562,8 @@ void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
     conn->last_rx_ns = now_ns;
     conn_mark_dirty(conn);
 
-    ngtcp2_path path = path_of(local, peer);
+    /* A client's socket may be bound to any address; which one the kernel chose is its affair. */
+    ngtcp2_path path = path_of(conn->server ? local : &conn->local, peer);
     ngtcp2_pkt_info info = {.ecn = NGTCP2_ECN_NOT_ECT};
     int rc = ngtcp2_conn_read_pkt(conn->conn, &path, &info, packet.data, packet.len, now_ns);
     switch (rc) {
