@@ -164,6 +164,7 @@ static enum felix_err open_reactors(struct node *node, unsigned count, struct qu
             .all = node->reactors,
             .spin_ns = config->spin_us * NS_PER_US,
             .timings = !config->disable_timings,
+            .conn_stats_ns = config->conn_stats_ms * NS_PER_MS,
             .endpoint = &endpoint,
             .server = &server,
             .core = &core,
@@ -200,6 +201,19 @@ static enum felix_err start_http(struct node *node, struct felix_error *reterr) 
                              &callbacks, reterr);
 }
 
+/* What cannot be kept is not promised. */
+static enum felix_err check_scope(const struct config *config, struct felix_error *reterr) {
+    for (size_t i = 0; i < config->scope_count; i++) {
+        const struct scope_item *item = &config->scope[i];
+        if (item->kind == SCOPE_STREAM && item->durable)
+            return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
+                             "scope: stream %s/%s/%s is durable, but this version keeps streams in "
+                             "memory only; take `durable` out to run it as such",
+                             item->tenant, item->space, item->name);
+    }
+    return FELIX_OK;
+}
+
 enum felix_err node_start(const struct config *config, struct node **ret,
                           struct felix_error *reterr) {
     struct quic_tls *tls = NULL;
@@ -208,7 +222,9 @@ enum felix_err node_start(const struct config *config, struct node **ret,
     node->config = config;
     (void)sem_init(&node->drained, 0, 0);
 
-    enum felix_err err = identity_prepare(config, &node->identity, reterr);
+    enum felix_err err = check_scope(config, reterr);
+    if (err == FELIX_OK)
+        err = identity_prepare(config, &node->identity, reterr);
     if (err == FELIX_OK)
         err = identity_load_tls(config, &node->identity, &tls, reterr);
     if (err == FELIX_OK)

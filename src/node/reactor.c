@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 
 struct node_mail *node_mail_new(enum node_mail_kind kind, size_t packet_bytes) {
     struct node_mail *mail = xcalloc(1, sizeof *mail + packet_bytes);
@@ -55,6 +56,7 @@ enum felix_err reactor_init(struct reactor *reactor, const struct reactor_option
         .index = options->index,
         .all = options->all,
         .count = options->count,
+        .conn_stats_ns = options->conn_stats_ns,
         .drained = options->drained,
     };
     enum felix_err err = loop_init(&reactor->loop, options->spin_ns);
@@ -161,6 +163,33 @@ static void check_drained(struct reactor *reactor) {
     (void)sem_post(reactor->drained);
 }
 
+/* One line for each connection, every conn_stats_ns. */
+static void log_conn_stats(struct reactor *reactor, uint64_t now_ns) {
+    if (reactor->conn_stats_ns == 0 || now_ns < reactor->next_stats_ns)
+        return;
+    reactor->next_stats_ns = now_ns + reactor->conn_stats_ns;
+    for (struct quic_conn *conn = reactor->endpoint->conns; conn != NULL; conn = conn->all_next) {
+        struct quic_conn_info info;
+        char peer[64];
+        if (conn->state != CONN_READY)
+            continue;
+        quic_conn_info(conn, &info);
+        LOG_INFO(
+            quic, "conn_stats", F_STR("peer", quic_conn_peer_text(conn, peer)),
+            F_U64("rtt_us", info.smoothed_rtt_ns / NS_PER_US), F_U64("cwnd_bytes", info.cwnd_bytes),
+            F_U64("in_flight_bytes", info.bytes_in_flight), F_U64("mtu_bytes", info.path_mtu_bytes),
+            F_U64("streams", conn->stream_count), F_U64("unacked_bytes", conn->unacked_bytes),
+            F_U64("packets_in", conn->packets_in), F_U64("packets_out", conn->packets_out),
+            F_U64("bytes_in", conn->bytes_in), F_U64("bytes_out", conn->bytes_out));
+    }
+}
+
+/* The next statistics are due only while there is a connection to report on. */
+static uint64_t stats_deadline(const struct reactor *reactor) {
+    bool wanted = reactor->conn_stats_ns != 0 && reactor->endpoint->conns != NULL;
+    return wanted ? reactor->next_stats_ns : LOOP_NO_DEADLINE;
+}
+
 static bool has_work(void *context) {
     struct reactor *reactor = context;
     return !mailbox_empty(&reactor->mailbox);
@@ -191,6 +220,7 @@ static bool turn(struct reactor *reactor) {
         stage_end(server, STAGE_SEND, begin_ns);
     arm_write(reactor);
     check_drained(reactor);
+    log_conn_stats(reactor, now_ns);
     if (received || mail) {
         loop_mark_active(&reactor->loop, now_ns);
         reactor->readable = true; /* look at the socket before anything else */
@@ -205,9 +235,12 @@ static void *run(void *context) {
         if (turn(reactor))
             continue;
         uint64_t deadline_ns = quic_endpoint_deadline(reactor->endpoint);
-        uint64_t server_ns = server_deadline(server);
-        loop_wait(&reactor->loop, server_ns < deadline_ns ? server_ns : deadline_ns, has_work,
-                  reactor);
+        uint64_t server_ns = server_deadline(server), stats_ns = stats_deadline(reactor);
+        if (server_ns < deadline_ns)
+            deadline_ns = server_ns;
+        if (stats_ns < deadline_ns)
+            deadline_ns = stats_ns;
+        loop_wait(&reactor->loop, deadline_ns, has_work, reactor);
         counter_set(&reactor->wakeups, reactor->loop.wakeups);
     }
     (void)turn(reactor); /* what was said last still goes out */

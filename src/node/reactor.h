@@ -28,6 +28,8 @@ struct reactor {
     bool draining;
     bool drain_told;
     bool stopping;
+    uint64_t conn_stats_ns; /* period of the transport statistics in the log; 0: none */
+    uint64_t next_stats_ns;
     sem_t *drained; /* posted once when everything is delivered */
     pthread_t thread;
     bool started;
@@ -38,6 +40,7 @@ struct reactor_options {
     struct reactor *all;
     uint64_t spin_ns;
     bool timings;
+    uint64_t conn_stats_ns;
     const struct quic_endpoint_options *endpoint; /* handler and user are set here */
     const struct server_settings *server;
     const struct core_settings *core;

@@ -192,8 +192,6 @@ static void values_that_contradict_each_other_stop_the_start(void **) {
     assert_non_null(strstr(error.text, "FELIX_TLS_KEY"));
     assert_int_equal(LOAD("--tls-key=/k.pem"), FELIX_INVALID_ARGUMENT);
     assert_int_equal(LOAD("--tls-key=/k.pem", "--tls-cert=/c.pem"), FELIX_OK);
-    assert_int_equal(LOAD("--keep-alive-ms=30000"), FELIX_INVALID_ARGUMENT);
-    assert_int_equal(LOAD("--keep-alive-ms=29999"), FELIX_OK);
     assert_int_equal(LOAD("--initial-mtu=1500", "--mtu-upper-bound=1400"), FELIX_INVALID_ARGUMENT);
     assert_int_equal(LOAD("--initial-mtu=1200"), FELIX_OK);
     assert_true(config.initial_mtu_set);
