@@ -20,10 +20,10 @@
 
 struct buf {
     _Atomic uint32_t refs;
-    bool shared;        /* references are counted atomically */
-    uint8_t size_class; /* index of the free list, or BUF_CLASS_NONE */
-    size_t capacity;    /* usable bytes in data */
-    struct buf *next;   /* link of the free list, or for the holder of the only reference */
+    bool shared;           /* references are counted atomically */
+    uint8_t size_class;    /* index of the free list, or BUF_CLASS_NONE */
+    size_t capacity;       /* usable bytes in data */
+    struct buf *next;      /* link of the free list, or for the holder of the only reference */
     struct buf *companion; /* one reference, dropped together with this block; may be NULL */
     _Alignas(16) uint8_t data[];
 };
