@@ -1,0 +1,340 @@
+/* Publishing and subscribing on one to three reactors, whose messages the test delivers itself. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/cursor.h"
+#include "core/core.h"
+
+#define REACTORS_MAX 3u
+#define HEADROOM ((size_t)16)
+
+struct world {
+    struct core cores[REACTORS_MAX];
+    unsigned count;
+    struct mail *mail[REACTORS_MAX][REACTORS_MAX]; /* [to][from], newest first */
+    unsigned published, published_failed, subscribed, ended;
+    enum felix_err subscribed_err;
+    uint64_t subscribed_seq, released_bytes;
+};
+
+static struct world *world;
+
+static void host_post(void *context, unsigned reactor, struct mail *mail) {
+    mail->next = world->mail[reactor][mail->from];
+    world->mail[reactor][mail->from] = mail;
+}
+
+static void host_published(void *context, const struct origin *origin, enum felix_err err) {
+    world->published++;
+    world->published_failed += err != FELIX_OK;
+    world->released_bytes += origin->admitted_bytes;
+}
+
+static void host_subscribed(void *context, struct subscription *sub, enum felix_err err,
+                            uint64_t seq) {
+    world->subscribed++;
+    world->subscribed_err = err;
+    world->subscribed_seq = seq;
+}
+
+static void host_ended(void *context, struct subscription *sub) {
+    world->ended++;
+}
+
+static void host_cache_done(void *context, const struct cache_answer *answer) {
+}
+
+static const struct core_host host = {
+    .post = host_post,
+    .published = host_published,
+    .subscribed = host_subscribed,
+    .ended = host_ended,
+    .cache_done = host_cache_done,
+};
+
+static struct slice key(void) {
+    static uint8_t bytes[64];
+    struct slice t = slice_str("t1"), n = slice_str("default"), s = slice_str("s");
+    core_key_write(bytes, t, n, s);
+    return slice_of(bytes, core_key_bytes(t, n, s));
+}
+
+static void build(unsigned reactors, enum queue_policy policy, uint32_t batches_max) {
+    struct core_settings settings = {
+        .topic = {.replay_items_max = 8,
+                  .replay_bytes_max = (size_t)1 << 20,
+                  .frame = {.items_max = 64, .payload_bytes_max = 65536}},
+        .replay_total_bytes_max = (size_t)1 << 20,
+        .queue_policy = policy,
+        .queue_batches_max = batches_max,
+        .queue_bytes_max = (size_t)1 << 20,
+        .cache_max_bytes = (uint64_t)1 << 20,
+    };
+    world = calloc(1, sizeof *world);
+    world->count = reactors;
+    for (unsigned r = 0; r < reactors; r++) {
+        core_init(&world->cores[r], r, reactors, &settings, &host, NULL);
+        core_add_stream(&world->cores[r], key());
+    }
+}
+
+/* Deliver until nothing is under way; messages of one sender keep their order. */
+static void settle(void) {
+    for (bool any = true; any;) {
+        any = false;
+        for (unsigned r = 0; r < world->count; r++)
+            core_tick(&world->cores[r]);
+        for (unsigned to = 0; to < world->count; to++) {
+            for (unsigned from = 0; from < world->count; from++) {
+                struct mail *oldest = NULL;
+                for (struct mail *m = world->mail[to][from], *next; m != NULL; m = next) {
+                    next = m->next;
+                    m->next = oldest;
+                    oldest = m;
+                }
+                world->mail[to][from] = NULL;
+                while (oldest != NULL) {
+                    struct mail *next = oldest->next;
+                    core_receive(&world->cores[to], oldest, 0);
+                    oldest = next;
+                    any = true;
+                }
+            }
+        }
+    }
+}
+
+static bool publish(unsigned reactor, uint32_t count, uint8_t fill) {
+    struct core *core = &world->cores[reactor];
+    struct buf *body = buf_new(HEADROOM + 4 + count * 5);
+    uint8_t *at = body->data + HEADROOM;
+    be32_store(at, count);
+    for (uint32_t i = 0; i < count; i++) {
+        be32_store(at + 4 + i * 5, 1);
+        at[8 + i * 5] = (uint8_t)(fill + i);
+    }
+    struct payload_list list = {
+        .bytes = slice_of(at, 4 + count * 5), .count = count, .payload_bytes = count};
+    struct origin origin = {.session = 1, .request_id = 1, .admitted_bytes = count};
+    return core_publish(core, core_find_stream(core, key()), body, &list, HEADROOM, 0, &origin);
+}
+
+static void subscribe(unsigned reactor, struct subscription *sub, enum start_kind start,
+                      uint64_t offset) {
+    struct core *core = &world->cores[reactor];
+    subscription_init(sub, core_next_handle(core), core->settings.queue_policy,
+                      core->settings.queue_batches_max, core->settings.queue_bytes_max);
+    core_subscribe(core, core_find_stream(core, key()), sub, start, offset);
+}
+
+/* Everything in the queue as text; pops it. */
+static const char *take(unsigned reactor, struct subscription *sub) {
+    static char text[256];
+    size_t len = 0;
+    struct queued_batch entry;
+    while (subscription_pop(sub, &entry)) {
+        struct payload_cursor cursor = payload_walk(&batch_of(entry.block)->list);
+        struct slice payload;
+        for (uint32_t i = 0; payload_next(&cursor, &payload); i++) {
+            if (i >= entry.first_item)
+                text[len++] = (char)payload.data[0];
+        }
+        uint32_t items = queued_items(&entry);
+        buf_unref(entry.block);
+        core_popped(&world->cores[reactor], sub, items);
+    }
+    text[len] = '\0';
+    return text;
+}
+
+static void leave(unsigned reactor, struct subscription *sub) {
+    core_unsubscribe(&world->cores[reactor], sub);
+    subscription_deinit(sub);
+}
+
+static void destroy(void) {
+    settle();
+    for (unsigned r = 0; r < world->count; r++) {
+        while (core_next_ready(&world->cores[r]) != NULL)
+            continue;
+    }
+    for (unsigned r = 0; r < world->count; r++)
+        core_deinit(&world->cores[r]);
+    settle();
+    free(world);
+    buf_thread_trim();
+}
+
+static void every_reactor_may_publish_and_every_subscriber_gets_it(void **) {
+    for (unsigned reactors = 1; reactors <= REACTORS_MAX; reactors++) {
+        struct subscription subs[REACTORS_MAX];
+        build(reactors, QUEUE_DROP_NEW, 64);
+        for (unsigned r = 0; r < reactors; r++)
+            subscribe(r, &subs[r], START_NONE, 0);
+        settle();
+        assert_int_equal(world->subscribed, reactors);
+        unsigned later = 0;
+        for (unsigned r = 0; r < reactors; r++)
+            later += !publish(r, 2, 'a');
+        settle();
+        assert_int_equal(later, reactors - 1); /* only the owner is done at once */
+        assert_int_equal(world->published, reactors - 1);
+        assert_int_equal(world->released_bytes, 2 * (reactors - 1));
+        for (unsigned r = 0; r < reactors; r++)
+            assert_int_equal(strlen(take(r, &subs[r])), 2 * reactors);
+        for (unsigned r = 0; r < reactors; r++)
+            leave(r, &subs[r]);
+        destroy();
+    }
+}
+
+static void history_then_live_without_gap_or_repeat(void **) {
+    for (unsigned reactors = 1; reactors <= REACTORS_MAX; reactors++) {
+        for (unsigned at = 0; at < reactors; at++) {
+            struct subscription sub;
+            build(reactors, QUEUE_DROP_NEW, 64);
+            (void)publish(0, 3, 'a');
+            settle();
+            (void)publish(0, 2, 'd');
+            subscribe(at, &sub, START_OFFSET, 1);
+            (void)publish(0, 1, 'f');
+            settle();
+            assert_int_equal(world->subscribed_err, FELIX_OK);
+            const char *got = take(at, &sub);
+            assert_true(strcmp(got, "bcdef") == 0);
+            leave(at, &sub);
+            destroy();
+        }
+    }
+}
+
+static void a_refused_start_leaves_nothing_attached(void **) {
+    for (unsigned reactors = 1; reactors <= 2; reactors++) {
+        struct subscription sub;
+        build(reactors, QUEUE_DROP_NEW, 64);
+        (void)publish(0, 2, 'a');
+        settle();
+        subscribe(reactors - 1, &sub, START_OFFSET, 9);
+        settle();
+        assert_int_equal(world->subscribed_err, FELIX_CURSOR_IN_FUTURE);
+        assert_int_equal(world->subscribed_seq, 2);
+        leave(reactors - 1, &sub);
+        (void)publish(0, 2, 'c');
+        settle();
+        for (unsigned r = 0; r < reactors; r++)
+            assert_int_equal(counter_get(&world->cores[r].counters.enqueued_items), 0);
+        destroy();
+    }
+}
+
+static void drop_new_keeps_the_oldest_and_counts_items(void **) {
+    struct subscription sub;
+    build(1, QUEUE_DROP_NEW, 2);
+    subscribe(0, &sub, START_NONE, 0);
+    for (uint8_t i = 0; i < 4; i++)
+        (void)publish(0, 2, (uint8_t)('a' + 2 * i));
+    assert_int_equal(sub.dropped_items, 4);
+    assert_int_equal(counter_get(&world->cores[0].counters.dropped_new_items), 4);
+    assert_string_equal(take(0, &sub), "abcd");
+    leave(0, &sub);
+    destroy();
+}
+
+static void drop_old_keeps_the_newest_and_counts_items(void **) {
+    struct subscription sub;
+    build(1, QUEUE_DROP_OLD, 2);
+    subscribe(0, &sub, START_NONE, 0);
+    for (uint8_t i = 0; i < 4; i++)
+        (void)publish(0, 2, (uint8_t)('a' + 2 * i));
+    assert_int_equal(sub.dropped_items, 4);
+    assert_int_equal(counter_get(&world->cores[0].counters.dropped_old_items), 4);
+    assert_string_equal(take(0, &sub), "efgh");
+    leave(0, &sub);
+    destroy();
+}
+
+static void block_holds_publishes_until_there_is_room_and_loses_nothing(void **) {
+    for (unsigned reactors = 1; reactors <= REACTORS_MAX; reactors++) {
+        struct subscription sub;
+        unsigned at = reactors - 1;
+        char all[64] = "";
+        build(reactors, QUEUE_BLOCK, 2);
+        subscribe(at, &sub, START_NONE, 0);
+        settle();
+        unsigned done = 0;
+        for (uint8_t i = 0; i < 8; i++) {
+            done += publish(0, 2, (uint8_t)('a' + 2 * i));
+            settle();
+        }
+        assert_int_equal(sub.dropped_items, 0);
+        assert_true(done + world->published < 8);
+        for (unsigned turn = 0; turn < 8; turn++) {
+            (void)strcat(all, take(at, &sub));
+            settle();
+        }
+        assert_string_equal(all, "abcdefghijklmnop");
+        assert_int_equal(done + world->published, 8);
+        leave(at, &sub);
+        destroy();
+    }
+}
+
+static void removing_a_stream_ends_its_subscriptions_and_answers_what_waited(void **) {
+    for (unsigned reactors = 1; reactors <= 2; reactors++) {
+        struct subscription sub;
+        build(reactors, QUEUE_BLOCK, 1);
+        subscribe(reactors - 1, &sub, START_NONE, 0);
+        settle();
+        unsigned done = 0;
+        for (unsigned i = 0; i < 4; i++) {
+            done += publish(0, 2, 'a');
+            settle();
+        }
+        for (unsigned r = 0; r < reactors; r++)
+            assert_true(core_remove_stream(&world->cores[r], key()));
+        settle();
+        assert_int_equal(world->ended, 1);
+        assert_int_equal(done + world->published, 4);
+        assert_true(world->published_failed > 0);
+        assert_null(core_find_stream(&world->cores[0], key()));
+        leave(reactors - 1, &sub);
+        destroy();
+    }
+}
+
+static void leaving_before_the_answer_leaves_nothing_behind(void **) {
+    struct subscription sub;
+    build(2, QUEUE_DROP_NEW, 8);
+    for (unsigned r = 0; r < 2; r++) {
+        subscribe(r, &sub, START_EARLIEST, 0);
+        leave(r, &sub);
+        settle();
+    }
+    (void)publish(0, 2, 'a');
+    settle();
+    for (unsigned r = 0; r < 2; r++) {
+        struct fanout *fanout = core_find_stream(&world->cores[r], key());
+        for (unsigned q = 0; q < 2; q++)
+            assert_int_equal(fanout->remote_subs[q], 0);
+    }
+    destroy();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_reactor_may_publish_and_every_subscriber_gets_it),
+        cmocka_unit_test(history_then_live_without_gap_or_repeat),
+        cmocka_unit_test(a_refused_start_leaves_nothing_attached),
+        cmocka_unit_test(drop_new_keeps_the_oldest_and_counts_items),
+        cmocka_unit_test(drop_old_keeps_the_newest_and_counts_items),
+        cmocka_unit_test(block_holds_publishes_until_there_is_room_and_loses_nothing),
+        cmocka_unit_test(removing_a_stream_ends_its_subscriptions_and_answers_what_waited),
+        cmocka_unit_test(leaving_before_the_answer_leaves_nothing_behind),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
