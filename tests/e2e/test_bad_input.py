@@ -14,7 +14,7 @@ import pytest
 
 from felix_testlib import frames, tokens
 from felix_testlib.frames import ACKED, KEYED, PUBLISH, frame, message, text
-from felix_testlib.slow import scaled
+from felix_testlib.slow import FACTOR, scaled
 
 NS = "default"
 MEBI = 1 << 20
@@ -673,7 +673,8 @@ def test_a_subscriber_that_stops_reading_costs_its_own_queue_only(start_scope, c
         assert publisher.ack().ok
         assert events.payloads(1) == [payload]
     grown = s.broker.rss_bytes() - before
-    assert grown < 128 * MEBI, f"{grown / MEBI:.0f} MiB"
+    # A sanitizer's shadow and quarantine grow along.
+    assert grown < (128 if FACTOR == 1 else 640) * MEBI, f"{grown / MEBI:.0f} MiB"
     assert s.broker.metric("felix_sub_queue_dropped_total") > 0
     # Another subscription of the stalled connection still gets what fits into the window.
     publisher.send(frames.publish("t1", NS, "other", [b"small"], request_id=1))
