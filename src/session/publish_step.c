@@ -106,6 +106,7 @@ static enum admission admit(struct session *session, const struct publish *p) {
     counter_add(&server->counters.ingress_waits, 1);
     session->pause = PAUSE_ADMISSION;
     session->conn->waiting_sessions++;
+    server->waiting_sessions++;
     return ADMISSION_WAIT;
 }
 
@@ -146,6 +147,7 @@ static bool submit(struct session *session, const struct publish *p,
             reply_publish(session, p->request_id, p->json, FELIX_OK, "");
         return true;
     }
+    session->admitted_bytes += origin.admitted_bytes;
     session->conn->admitted_bytes += origin.admitted_bytes;
     server->admitted_bytes += origin.admitted_bytes;
     if (p->wants_ack)

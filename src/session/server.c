@@ -14,14 +14,17 @@ static void host_post(void *context, unsigned reactor, struct mail *mail) {
     server->post(server, reactor, mail);
 }
 
-static void release_admission(struct server *server, struct session *session, uint64_t bytes) {
-    struct client_conn *conn = session->conn;
-    conn->admitted_bytes -= bytes;
-    if (conn->waiting_sessions == 0)
+/* Budget came free, of one connection and of all: whoever waits for either looks again. */
+static void wake_waiting(struct server *server) {
+    if (server->waiting_sessions == 0)
         return;
-    for (struct session *s = conn->sessions; s != NULL; s = s->conn_next) {
-        if (s->pause == PAUSE_ADMISSION)
-            session_schedule_resume(s);
+    for (struct client_conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        if (conn->waiting_sessions == 0)
+            continue;
+        for (struct session *s = conn->sessions; s != NULL; s = s->conn_next) {
+            if (s->pause == PAUSE_ADMISSION)
+                session_schedule_resume(s);
+        }
     }
 }
 
@@ -29,10 +32,12 @@ static void host_published(void *context, const struct origin *origin, enum feli
     struct server *server = context;
     server->admitted_bytes -= origin->admitted_bytes;
     struct session *session = map_u64_get(&server->sessions, origin->session);
-    if (session == NULL)
-        return;
-    release_admission(server, session, origin->admitted_bytes);
-    if (origin->request_id != OWED_NONE)
+    if (session != NULL) { /* else its connection got the bytes back when it ended */
+        session->admitted_bytes -= origin->admitted_bytes;
+        session->conn->admitted_bytes -= origin->admitted_bytes;
+    }
+    wake_waiting(server);
+    if (session != NULL && origin->request_id != OWED_NONE)
         reply_owed_done(session, origin->request_id, err);
 }
 

@@ -57,6 +57,7 @@ struct server {
     struct session *resume_head, *resume_tail; /* may go on reading */
     struct client_conn *conns;
     uint64_t admitted_bytes;
+    uint32_t waiting_sessions; /* paused for admission */
     uint64_t recv_held_bytes;
     uint64_t now_ns; /* of this turn */
     uint64_t next_sweep_ns;

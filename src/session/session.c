@@ -137,8 +137,11 @@ void session_free(struct session *session) {
         if (server->resume_tail == session)
             server->resume_tail = before;
     }
-    if (session->pause == PAUSE_ADMISSION)
+    if (session->pause == PAUSE_ADMISSION) {
         conn->waiting_sessions--;
+        server->waiting_sessions--;
+    }
+    conn->admitted_bytes -= session->admitted_bytes;
     drop_body(session);
     drop_held(session);
     if (session->conn_prev != NULL)
@@ -464,8 +467,10 @@ void session_resume(struct session *session) {
         return;
     if (session->pause == PAUSE_REPLIES && session->stream->unacked_bytes > REPLIES_UNREAD_RESUME)
         return;
-    if (session->pause == PAUSE_ADMISSION)
+    if (session->pause == PAUSE_ADMISSION) {
         session->conn->waiting_sessions--;
+        session->server->waiting_sessions--;
+    }
     session->pause = PAUSE_NONE;
     if (!reads_input(session)) {
         if (session->state == SESSION_ENDING && !replies_owed(session))

@@ -74,7 +74,8 @@ struct session {
     struct buf *body; /* SESSION_BODY_AT bytes of headroom, then the body so far */
     size_t body_have;
     enum pause_reason pause;
-    struct buf *held; /* input that came while paused: held_at .. held_len */
+    uint64_t admitted_bytes; /* of publishes that the core has not answered */
+    struct buf *held;        /* input that came while paused: held_at .. held_len */
     size_t held_at, held_len;
 
     /* the stream published to last */

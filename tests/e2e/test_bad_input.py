@@ -4,7 +4,6 @@ Every case runs on a stream of its own, and after every case two bystanders are 
 another stream of the same connection and the subscription of another client.
 """
 
-import json
 import os
 import struct
 import time
@@ -14,7 +13,7 @@ import pytest
 
 from felix_testlib import frames, tokens
 from felix_testlib.frames import ACKED, KEYED, PUBLISH, frame, message, text
-from felix_testlib.slow import FACTOR, scaled
+from felix_testlib.slow import FACTOR, scaled, wait_until
 
 NS = "default"
 MEBI = 1 << 20
@@ -563,8 +562,12 @@ def test_too_many_subscriptions_of_one_connection_are_refused(start_scope, conne
     third.expect_fin()
     # A place becomes free when a subscription ends, and other connections have their own.
     first[0][1].stop()
-    peer.ping()
-    peer.subscribe("t1", s.token(), NS, "orders")
+
+    def place_is_free():
+        again = peer.authenticated("t1", s.token()).send(subscribe())
+        return again.json()["type"] == "subscribed"
+
+    wait_until(place_is_free, 5, "a free place")
     connect_peer(s.broker).subscribe("t1", s.token(), NS, "orders")
 
 

@@ -1,0 +1,234 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/loop.h"
+
+/* Long enough that reaching it means that a wake-up was lost. */
+#define FAR_NS (20 * NS_PER_S)
+
+static struct loop loop;
+
+static int set_up(void **state) {
+    (void)state;
+    return loop_init(&loop, 0) != FELIX_OK;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    loop_deinit(&loop);
+    return 0;
+}
+
+static bool wake_fd_is_set(void) {
+    struct pollfd p = {.fd = loop.wake_fd, .events = POLLIN};
+    return poll(&p, 1, 0) == 1;
+}
+
+static void a_deadline_ends_the_wait_and_not_before(void **state) {
+    (void)state;
+    uint64_t deadline_ns = clock_now_ns() + 20 * NS_PER_MS;
+    loop_wait(&loop, deadline_ns, NULL, NULL);
+    assert_true(clock_now_ns() >= deadline_ns);
+    assert_int_equal(loop.wakeups, 1);
+}
+
+static void a_deadline_in_the_past_does_not_block(void **state) {
+    (void)state;
+    loop_wait(&loop, clock_now_ns(), NULL, NULL);
+    loop_wait(&loop, 0, NULL, NULL);
+    assert_int_equal(loop.wakeups, 0);
+}
+
+static bool yes(void *context) {
+    ++*(int *)context;
+    return true;
+}
+
+static void work_that_is_there_keeps_it_from_blocking(void **state) {
+    (void)state;
+    int asked = 0;
+    loop_wait(&loop, LOOP_NO_DEADLINE, yes, &asked);
+    assert_int_equal(asked, 1);
+    assert_int_equal(loop.wakeups, 0);
+}
+
+/* Work that comes between the first look and falling asleep, from a waker that still saw the loop
+ * awake: the second look must find it. */
+static bool work_at_second_look(void *context) {
+    int *asked = context;
+    ++*asked;
+    if (*asked == 1)
+        loop_wake(&loop);
+    return *asked == 2;
+}
+
+static void work_that_comes_while_falling_asleep_is_seen(void **state) {
+    (void)state;
+    int asked = 0;
+    loop_wait(&loop, clock_now_ns() + FAR_NS, work_at_second_look, &asked);
+    assert_int_equal(asked, 2);
+    assert_int_equal(loop.wakeups, 0);
+}
+
+static void waking_a_loop_that_is_awake_costs_no_system_call(void **state) {
+    (void)state;
+    loop_wake(&loop);
+    loop_wake(&loop);
+    assert_false(wake_fd_is_set());
+}
+
+/* The last look before blocking happens with the loop declared asleep: a wake-up there must be
+ * delivered through the descriptor, and only once. */
+static bool wake_at_second_look(void *context) {
+    int *asked = context;
+    if (++*asked == 2) {
+        loop_wake(&loop);
+        assert_true(wake_fd_is_set());
+        loop_wake(&loop);
+    }
+    return false;
+}
+
+static void a_wake_up_before_blocking_ends_the_wait_and_is_consumed(void **state) {
+    (void)state;
+    int asked = 0;
+    uint64_t start_ns = clock_now_ns();
+    loop_wait(&loop, start_ns + FAR_NS, wake_at_second_look, &asked);
+    assert_true(clock_now_ns() < start_ns + FAR_NS);
+    assert_int_equal(loop.wakeups, 1);
+    assert_false(wake_fd_is_set());
+}
+
+static void spinning_does_not_block_and_still_meets_the_deadline(void **state) {
+    (void)state;
+    loop.spin_ns = FAR_NS;
+    uint64_t now_ns = clock_now_ns();
+    loop_mark_active(&loop, now_ns);
+    loop_wait(&loop, now_ns + 2 * NS_PER_MS, NULL, NULL);
+    assert_true(clock_now_ns() >= now_ns + 2 * NS_PER_MS);
+    assert_int_equal(loop.wakeups, 0);
+}
+
+static void spinning_ends_after_its_time(void **state) {
+    (void)state;
+    loop.spin_ns = NS_PER_MS;
+    uint64_t now_ns = clock_now_ns();
+    loop_mark_active(&loop, now_ns);
+    loop_wait(&loop, now_ns + 20 * NS_PER_MS, NULL, NULL);
+    assert_int_equal(loop.wakeups, 1);
+}
+
+struct watched {
+    struct loop_source source;
+    unsigned calls;
+    uint32_t events;
+};
+
+static void on_watched(struct loop_source *source, uint32_t epoll_events) {
+    struct watched *watched = (struct watched *)source;
+    watched->calls++;
+    watched->events = epoll_events;
+}
+
+static void a_ready_descriptor_is_reported_until_removed(void **state) {
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    struct watched in = {.source = {.fd = ends[0], .on_ready = on_watched}};
+    assert_int_equal(loop_add(&loop, &in.source, EPOLLIN), FELIX_OK);
+    loop_wait(&loop, clock_now_ns(), NULL, NULL);
+    assert_int_equal(in.calls, 0);
+
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    loop_wait(&loop, LOOP_NO_DEADLINE, NULL, NULL);
+    assert_int_equal(in.calls, 1);
+    assert_true((in.events & EPOLLIN) != 0);
+    assert_int_equal(loop.wakeups, 0);
+
+    loop_change(&loop, &in.source, 0);
+    loop_wait(&loop, clock_now_ns(), NULL, NULL);
+    assert_int_equal(in.calls, 1);
+
+    loop_change(&loop, &in.source, EPOLLIN);
+    loop_wait(&loop, LOOP_NO_DEADLINE, NULL, NULL);
+    assert_int_equal(in.calls, 2);
+
+    loop_remove(&loop, &in.source);
+    loop_wait(&loop, clock_now_ns(), NULL, NULL);
+    assert_int_equal(in.calls, 2);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+static void a_descriptor_that_cannot_be_watched_is_refused(void **state) {
+    (void)state;
+    struct watched bad = {.source = {.fd = -1, .on_ready = on_watched}};
+    assert_int_equal(loop_add(&loop, &bad.source, EPOLLIN), FELIX_SYSTEM);
+}
+
+/* One thread queues and wakes, the loop takes. In the first half the queuer waits for each item to
+ * be taken, so the loop falls asleep again and again; in the second it does not. */
+#define ITEMS 20000
+
+static _Atomic unsigned queued, taken;
+
+static void *queue_items(void *context) {
+    (void)context;
+    for (unsigned i = 1; i <= ITEMS; i++) {
+        atomic_store(&queued, i);
+        loop_wake(&loop);
+        while (i <= ITEMS / 2 && atomic_load(&taken) < i)
+            (void)sched_yield();
+    }
+    return NULL;
+}
+
+static bool items_queued(void *context) {
+    (void)context;
+    return atomic_load(&queued) != atomic_load(&taken);
+}
+
+static void no_wake_up_is_lost_between_two_threads(void **state) {
+    (void)state;
+    atomic_store(&queued, 0);
+    atomic_store(&taken, 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, queue_items, NULL), 0);
+    while (atomic_load(&taken) < ITEMS) {
+        uint64_t deadline_ns = clock_now_ns() + FAR_NS;
+        loop_wait(&loop, deadline_ns, items_queued, NULL);
+        assert_true(clock_now_ns() < deadline_ns);
+        atomic_store(&taken, atomic_load(&queued));
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(loop.wakeups <= ITEMS);
+}
+
+#define WITH_LOOP(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_LOOP(a_deadline_ends_the_wait_and_not_before),
+        WITH_LOOP(a_deadline_in_the_past_does_not_block),
+        WITH_LOOP(work_that_is_there_keeps_it_from_blocking),
+        WITH_LOOP(work_that_comes_while_falling_asleep_is_seen),
+        WITH_LOOP(waking_a_loop_that_is_awake_costs_no_system_call),
+        WITH_LOOP(a_wake_up_before_blocking_ends_the_wait_and_is_consumed),
+        WITH_LOOP(spinning_does_not_block_and_still_meets_the_deadline),
+        WITH_LOOP(spinning_ends_after_its_time),
+        WITH_LOOP(a_ready_descriptor_is_reported_until_removed),
+        WITH_LOOP(a_descriptor_that_cannot_be_watched_is_refused),
+        WITH_LOOP(no_wake_up_is_lost_between_two_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
