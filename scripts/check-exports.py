@@ -18,7 +18,8 @@ def exported(library):
         ["nm", "-g", "--defined-only", *dynamic, str(library)],
         check=True, capture_output=True, text=True,
     ).stdout
-    names = {line.split()[-1] for line in output.splitlines() if len(line.split()) == 3}
+    rows = [line.split() for line in output.splitlines() if len(line.split()) == 3]
+    names = {name for _, kind, name in rows if kind != "A"}  # A: the name of a symbol version
     return {name.split("@")[0] for name in names}
 
 
