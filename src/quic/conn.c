@@ -475,8 +475,11 @@ static void fail(struct quic_conn *conn, int lib_error, uint64_t now_ns) {
     if (lib_error == NGTCP2_ERR_CRYPTO) {
         ngtcp2_ccerr_set_tls_alert(&error, ngtcp2_conn_get_tls_alert(conn->conn), NULL, 0);
         conn->close.err = FELIX_TLS;
-        const char *text = gnutls_alert_get_name(ngtcp2_conn_get_tls_alert(conn->conn));
-        set_reason(&conn->close, (const uint8_t *)text, text != NULL ? strlen(text) : 0);
+        char text[CONN_REASON_BYTES_MAX] = "";
+        const char *alert = gnutls_alert_get_name(ngtcp2_conn_get_tls_alert(conn->conn));
+        if (quic_tls_refusal(conn->session, text, sizeof text) == 0 && alert != NULL)
+            (void)snprintf(text, sizeof text, "%s", alert);
+        set_reason(&conn->close, (const uint8_t *)text, strlen(text));
     } else {
         ngtcp2_ccerr_set_liberr(&error, lib_error, NULL, 0);
         conn->close.err = FELIX_PROTOCOL;

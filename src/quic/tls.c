@@ -150,6 +150,21 @@ static int configure_client(gnutls_session_t session, const char *server_name) {
     return 0;
 }
 
+size_t quic_tls_refusal(gnutls_session_t session, char *out, size_t capacity) {
+    unsigned status = gnutls_session_get_verify_cert_status(session);
+    gnutls_datum_t text = {0};
+    if (status == 0 || status == (unsigned)-1 || capacity == 0 ||
+        gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) != 0)
+        return 0;
+    size_t len = text.size < capacity ? text.size : capacity - 1;
+    memcpy(out, text.data, len);
+    while (len > 0 && (out[len - 1] == ' ' || out[len - 1] == '\0'))
+        len--;
+    out[len] = '\0';
+    gnutls_free(text.data);
+    return len;
+}
+
 enum felix_err quic_tls_session_new(struct quic_tls *tls, const char *server_name,
                                     ngtcp2_crypto_conn_ref *conn_ref, gnutls_session_t *ret) {
     gnutls_session_t session = NULL;

@@ -40,4 +40,8 @@ void quic_tls_unref(struct quic_tls *tls);
 enum felix_err quic_tls_session_new(struct quic_tls *tls, const char *server_name,
                                     ngtcp2_crypto_conn_ref *conn_ref, gnutls_session_t *ret);
 
+/** Why this side refused the peer's certificate, in words, into `out` of `capacity` bytes. Returns
+ * the length; 0 when it was not refused or the session is a broker's. */
+size_t quic_tls_refusal(gnutls_session_t session, char *out, size_t capacity);
+
 #endif
