@@ -7,6 +7,7 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -66,9 +67,31 @@ void loop_wake(struct loop *loop) {
     INVARIANT(written == (ssize_t)sizeof one || errno == EAGAIN);
 }
 
+/* Whole milliseconds, rounded up: a timer may be late, never early. */
+static int milliseconds_of(const struct timespec *timeout) {
+    if (timeout == NULL)
+        return -1;
+    if (timeout->tv_sec >= INT_MAX / 1000 - 1)
+        return INT_MAX;
+    long ms = (timeout->tv_nsec + 999999) / 1000000;
+    return (int)(timeout->tv_sec * 1000 + ms);
+}
+
+/* Nanoseconds where the system knows them: not under valgrind or some system call filters. */
+static int wait_events(int fd, struct epoll_event *events, const struct timespec *timeout) {
+    static _Atomic bool milliseconds_only;
+    if (!atomic_load_explicit(&milliseconds_only, memory_order_relaxed)) {
+        int count = epoll_pwait2(fd, events, EVENTS_PER_WAIT, timeout, NULL);
+        if (count >= 0 || (errno != ENOSYS && errno != EPERM))
+            return count;
+        atomic_store_explicit(&milliseconds_only, true, memory_order_relaxed);
+    }
+    return epoll_wait(fd, events, EVENTS_PER_WAIT, milliseconds_of(timeout));
+}
+
 static int dispatch(struct loop *loop, const struct timespec *timeout) {
     struct epoll_event events[EVENTS_PER_WAIT];
-    int count = epoll_pwait2(loop->epoll_fd, events, EVENTS_PER_WAIT, timeout, NULL);
+    int count = wait_events(loop->epoll_fd, events, timeout);
     for (int i = 0; i < count; i++) {
         struct loop_source *source = events[i].data.ptr;
         if (source != NULL) {
