@@ -23,6 +23,14 @@
 
 /* ---- memory ---- */
 
+static bool is_loopback(const struct sockaddr_storage *address) {
+    if (address->ss_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(
+            &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+    const struct sockaddr_in *ipv4 = (const struct sockaddr_in *)(const void *)address;
+    return (ntohl(ipv4->sin_addr.s_addr) >> 24) == 127;
+}
+
 static void open_pools(struct felix_client *client) {
     const struct client_settings *settings = client->settings;
     client->link_count[POOL_PUBLISH] = settings->pub_conn_pool;
@@ -49,7 +57,7 @@ static struct felix_client *client_new(const struct felix_options *options, stru
     client->server_name = xstrdup(named ? settings->server_name : address->host);
     client->peer = *peer;
     client->tls = quic_tls_ref(tls);
-    client->spin_ns = wait_may_spin() ? settings->spin_us * NS_PER_US : 0;
+    client->spin_ns = wait_may_spin(is_loopback(peer)) ? settings->spin_us * NS_PER_US : 0;
     client->timeout_ns = settings->request_timeout_ms * NS_PER_MS;
     client->closing_due_ns = UINT64_MAX;
     rng_seed(&client->rng, rand_u64());
@@ -92,14 +100,6 @@ void client_open_failed(struct felix_client *client, enum felix_err err, const c
     if (err == FELIX_TLS || err == FELIX_UNAUTHENTICATED || err == FELIX_FORBIDDEN ||
         err == FELIX_SYSTEM)
         opening_answer(client, err, text);
-}
-
-static bool is_loopback(const struct sockaddr_storage *address) {
-    if (address->ss_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(
-            &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
-    const struct sockaddr_in *ipv4 = (const struct sockaddr_in *)(const void *)address;
-    return (ntohl(ipv4->sin_addr.s_addr) >> 24) == 127;
 }
 
 void client_refused(struct felix_client *client) {

@@ -72,10 +72,10 @@ bool waiter_wait(struct waiter *waiter, uint64_t deadline_ns, uint64_t spin_ns) 
     }
 }
 
-bool wait_may_spin(void) {
+bool wait_may_spin(bool peer_on_host) {
     cpu_set_t set;
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) != 0)
         return false;
-    return CPU_COUNT(&set) > 1;
+    return CPU_COUNT(&set) > (peer_on_host ? 3 : 1);
 }

@@ -26,7 +26,11 @@ void waiter_signal(struct waiter *waiter);
  * False when the time was up. */
 bool waiter_wait(struct waiter *waiter, uint64_t deadline_ns, uint64_t spin_ns);
 
-/** May this process spin at all: does it have more than one processor? */
-bool wait_may_spin(void);
+/**
+ * May threads of this process spin? With `peer_on_host` the broker needs a processor too, beside
+ * the waiting thread and the background thread; spinning with fewer holds up what is waited for
+ * (measured on two: 120 instead of 40 us for a blocking publish).
+ */
+bool wait_may_spin(bool peer_on_host);
 
 #endif
