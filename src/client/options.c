@@ -148,8 +148,7 @@ enum felix_err options_split_server(const char *text, struct server_address *ret
 static enum felix_err read_token_file(const char *path, char **ret, struct felix_error *reterr) {
     FILE *file = fopen(path, "re");
     if (file == NULL)
-        return error_set(reterr, FELIX_SYSTEM, errno, "cannot open the token file %s: %s", path,
-                         strerror(errno));
+        return error_set(reterr, FELIX_SYSTEM, errno, "cannot open the token file %s", path);
     char *token = xmalloc(TOKEN_BYTES_MAX + 1);
     size_t len = fread(token, 1, TOKEN_BYTES_MAX + 1, file);
     bool failed = ferror(file) != 0;

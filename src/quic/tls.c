@@ -1,10 +1,12 @@
 #include "quic/tls.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/check.h"
 
@@ -65,6 +67,9 @@ enum felix_err quic_tls_server_new(const char *cert_path, const char *key_path, 
 enum felix_err quic_tls_client_new(const char *ca_path, struct quic_tls **ret,
                                    struct felix_error *reterr) {
     struct quic_tls *tls = NULL;
+    if (ca_path != NULL && access(ca_path, R_OK) != 0)
+        return error_set(reterr, FELIX_SYSTEM, errno, "cannot read the trusted certificates in %s",
+                         ca_path);
     enum felix_err err = tls_new(false, &tls, reterr);
     if (err != FELIX_OK)
         return err;

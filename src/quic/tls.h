@@ -25,7 +25,8 @@ struct quic_tls;
 enum felix_err quic_tls_server_new(const char *cert_path, const char *key_path, bool require_alpn,
                                    struct quic_tls **ret, struct felix_error *reterr);
 
-/** Trust of a client: the PEM file `ca_path`, or the system's store when NULL. No ALPN offered. */
+/** Trust of a client: the PEM file `ca_path`, or the system's store when NULL. No ALPN offered.
+ * FELIX_SYSTEM: the file cannot be read; FELIX_TLS: it holds no certificate. */
 enum felix_err quic_tls_client_new(const char *ca_path, struct quic_tls **ret,
                                    struct felix_error *reterr);
 
