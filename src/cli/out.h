@@ -11,11 +11,12 @@
 /* Exit codes; --help and the manual pages list them. */
 enum exit_code {
     EXIT_DONE = 0,
-    EXIT_NOTHING = 1,    /* not found, or nothing was received */
-    EXIT_USAGE = 2,      /* wrong arguments, or a file that cannot be used */
-    EXIT_CONNECTION = 3, /* no broker, TLS, or the connection was lost */
-    EXIT_REFUSED = 4,    /* identity, permission, or a limit of the broker */
-    EXIT_TIMEOUT = 5,    /* connected, but it took too long */
+    EXIT_NOTHING = 1,       /* not found, or nothing was received */
+    EXIT_USAGE = 2,         /* wrong arguments, or a file that cannot be used */
+    EXIT_CONNECTION = 3,    /* no broker, TLS, or the connection was lost */
+    EXIT_REFUSED = 4,       /* identity, permission, or a limit of the broker */
+    EXIT_TIMEOUT = 5,       /* connected, but it took too long, or something was lost */
+    EXIT_INTERRUPTED = 130, /* SIGINT or SIGTERM before everything that was asked for was done */
 };
 
 /** The exit code that stands for a library error. */
