@@ -29,7 +29,6 @@ int cmd_token_keygen(struct cli *cli) {
     const char *path = NULL, *kid = NULL, *jwks_path = NULL;
     const struct arg_option options[] = {
         {.name = "--out",
-         .alias = "--key",
          .type = ARG_TEXT,
          .value = &path,
          .meta = "FILE",
