@@ -78,8 +78,8 @@ FELIX_API const char *felix_options_tenant(const felix_options *options);
 /* ---- client ---- */
 
 /**
- * Connect: one connection of each pool is opened, authenticated and confirmed before this
- * returns; the rest of the pools opens on demand. Blocks up to `timeout_ms` (0: 10 s). `options`
+ * Connect: one publish stream is opened, authenticated and confirmed before this returns; every
+ * other connection of the pools opens when it is first needed. Blocks up to `timeout_ms` (0: 10 s). `options`
  * is copied. Returns owned in *ret. Not from a callback.
  *
  *   FELIX_TIMED_OUT        nobody answered at the address
@@ -257,8 +257,9 @@ FELIX_API enum felix_err felix_cache_delete_async(felix_client *client, const ch
                                                   const char *cache, const char *key,
                                                   felix_cache_done done, void *context);
 
-/** Free memory that this library returned owned. Accepts NULL. */
-FELIX_API void felix_free(void *memory);
+/** Free memory that this library returned owned; takes the const pointer of a felix_bytes as it is.
+ * Accepts NULL. */
+FELIX_API void felix_free(const void *memory);
 
 #ifdef __cplusplus
 }

@@ -320,6 +320,6 @@ const char *felix_version(void) {
     return FELIX_VERSION;
 }
 
-void felix_free(void *memory) {
-    free(memory);
+void felix_free(const void *memory) {
+    free((void *)(uintptr_t)memory);
 }
