@@ -3,7 +3,7 @@
 
     link-programs.py BUILD_DIR
 
-Programs are declared all over the tree (src/node, src/cli, demos, examples); a user wants them in
+Programs are declared all over the tree (src/node, src/cli, demos); a user wants them in
 one place. Reads what meson wrote about its targets, so nothing has to be listed twice.
 """
 import json
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-NOT_PROGRAMS = ("tests", "fuzz")
+NOT_PROGRAMS = ("tests", "fuzz", "examples")
 
 
 def programs(build_dir):
