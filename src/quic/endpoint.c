@@ -219,6 +219,18 @@ static void accept_initial(struct quic_endpoint *endpoint, const struct udp_pack
     conn_read(conn, packet->local, packet->peer, packet->data, endpoint->now_ns);
 }
 
+/* A packet for a client that names none of its connections may be a stateless reset: nobody but the
+ * connection that it ends can tell, by the token at its end. A peer that was started again sends
+ * it; without it the loss would be noticed only after the idle timeout. */
+static void offer_reset(struct quic_endpoint *endpoint, const struct udp_packet *packet) {
+    struct quic_conn *next = NULL;
+    for (struct quic_conn *conn = endpoint->conns; conn != NULL; conn = next) {
+        next = conn->all_next;
+        if (conn->state == CONN_READY && sockaddr_equal(&conn->peer, packet->peer))
+            conn_read(conn, packet->local, packet->peer, packet->data, endpoint->now_ns);
+    }
+}
+
 static void on_packet(void *context, const struct udp_packet *packet) {
     struct quic_endpoint *endpoint = context;
     counter_add(&endpoint->counters.datagrams_in, 1);
@@ -252,6 +264,8 @@ static void on_packet(void *context, const struct udp_packet *packet) {
     }
     if (endpoint->tls == NULL) {
         counter_add(&endpoint->counters.datagrams_dropped, 1);
+        if ((packet->data.data[0] & 0x80) == 0)
+            offer_reset(endpoint, packet);
         return;
     }
     accept_initial(endpoint, packet, &ids);
