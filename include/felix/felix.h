@@ -67,7 +67,8 @@ FELIX_API enum felix_err felix_options_set_server_name(felix_options *options, c
 FELIX_API enum felix_err felix_options_set_ca_file(felix_options *options, const char *path);
 FELIX_API enum felix_err felix_options_set_tenant(felix_options *options, const char *tenant);
 FELIX_API enum felix_err felix_options_set_token(felix_options *options, const char *token);
-/** The file is read again for each new connection, so that a renewed token is picked up. */
+/** The file is read again for each QUIC stream that opens: a renewed token is picked up, also by
+ * connections that live longer than a token. */
 FELIX_API enum felix_err felix_options_set_token_file(felix_options *options, const char *path);
 /** Any client setting by its environment name without FELIX_, lower case: "pub_conn_pool". */
 FELIX_API enum felix_err felix_options_set(felix_options *options, const char *name,

@@ -61,7 +61,7 @@ struct lane *lane_open(struct link *link, const struct lane_ops *ops, void *owne
     struct message auth = {
         .type = MESSAGE_AUTH,
         .tenant = slice_str(settings->tenant),
-        .token = slice_str(link->token),
+        .token = slice_str(link_token(link)),
         .has_client_flags = true,
         .flags = CLIENT_FLAGS,
         .has_client_features = true,

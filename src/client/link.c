@@ -49,12 +49,26 @@ static void pause_after(struct link *link, enum felix_err err, const char *text)
     client_open_failed(link->client, err, text);
 }
 
+static enum felix_err read_token(struct link *link, struct felix_error *reterr) {
+    char *token = NULL;
+    enum felix_err err = options_token(link->client->settings, &token, reterr);
+    if (err != FELIX_OK)
+        return err;
+    free(link->token);
+    link->token = token;
+    return FELIX_OK;
+}
+
+const char *link_token(struct link *link) {
+    struct felix_error ignored = {0};
+    (void)read_token(link, &ignored);
+    return link->token;
+}
+
 static void open_link(struct link *link) {
     struct felix_client *client = link->client;
     struct felix_error error = {0};
-    free(link->token);
-    link->token = NULL;
-    enum felix_err err = options_token(client->settings, &link->token, &error);
+    enum felix_err err = read_token(link, &error);
     if (err != FELIX_OK) {
         pause_after(link, err, error.text);
         return;

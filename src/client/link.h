@@ -1,8 +1,8 @@
 /*
  * A link: one place of a connection pool, over all QUIC connections that fill it in turn.
  *
- * Opens on first use, authenticates each stream with the token read when it opened, and after a
- * loss opens again with growing, jittered pauses. The background thread only.
+ * Opens on first use, authenticates each stream with the token as it is when the stream opens, and
+ * after a loss opens again with growing, jittered pauses. The background thread only.
  */
 #ifndef CLIENT_LINK_H
 #define CLIENT_LINK_H
@@ -34,7 +34,7 @@ struct link {
     struct backoff backoff;
     uint64_t opened_ns;
     bool was_open; /* at least once */
-    char *token;
+    char *token;   /* read last; present once the link opened */
     struct lane *lanes;
     unsigned subscribing;        /* requests without an answer: an unknown hello may be theirs */
     struct event_lane *unpaired; /* event streams that no subscription has claimed yet */
@@ -50,6 +50,10 @@ void link_deinit(struct link *link);
 
 /** Somebody needs it: open it unless it is, or has to pause. */
 void link_want(struct link *link);
+
+/** The token for a new stream, read now: a connection outlives a token. The one before when the
+ * file cannot be read. Borrowed until the next call. */
+const char *link_token(struct link *link);
 
 /** Open lanes for whoever waits for one on this link. No effect unless it is open. */
 void link_pump(struct link *link);
