@@ -215,6 +215,20 @@ class Broker:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def pause(self):
+        """Stop it where it stands: it receives nothing and answers nothing until `resume`."""
+        self.signal(signal.SIGSTOP)
+        # The signal reaches each thread in its own time.
+        wait_until(lambda: set(self._thread_states()) == {"T"}, 10, "the broker stands still")
+
+    def resume(self):
+        self.signal(signal.SIGCONT)
+
+    def _thread_states(self):
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{task}/stat") as f:
+                yield f.read().rpartition(")")[2].split()[0]
+
     def wait(self, seconds=30):
         status = self.process.wait(scaled(seconds))
         for reader in self._readers:
