@@ -194,9 +194,7 @@ static int on_extend_stream(ngtcp2_conn *lib, int64_t id, uint64_t max_data, voi
     struct quic_stream *stream = stream_user_data;
     if (stream == NULL || !stream->blocked)
         return 0;
-    stream->blocked = false;
-    if (!stream->write_shut && (stream->unsent_bytes > 0 || stream->fin_queued))
-        conn_mark_sendable(conn_of(user_data), stream);
+    stream_unblock(stream);
     return 0;
 }
 
@@ -571,6 +569,7 @@ void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
     int rc = ngtcp2_conn_read_pkt(conn->conn, &path, &info, packet.data, packet.len, now_ns);
     switch (rc) {
     case 0:
+        conn->offer_blocked = conn->blocked_count > 0;
         return;
     case NGTCP2_ERR_DRAINING:
         peer_closed(conn, now_ns);
@@ -628,6 +627,7 @@ static enum offer_result refused(struct quic_conn *conn, struct quic_stream *str
     case NGTCP2_ERR_STREAM_DATA_BLOCKED:
         if (ngtcp2_conn_get_max_data_left(conn->conn) == 0)
             return OFFER_NONE_LEFT; /* the connection's window: no stream can go on */
+        conn->blocked_count += stream->blocked ? 0 : 1;
         stream->blocked = true;
         stream_leave_send_list(stream);
         return OFFER_NEXT;
@@ -749,9 +749,22 @@ static void set_timer(struct quic_conn *conn, uint64_t now_ns) {
     endpoint_timer_set(conn->endpoint, conn, due_ns > now_ns ? due_ns : now_ns + 1);
 }
 
+/* A stream that waits for its window may have been stopped instead, and ngtcp2 tells only whoever
+ * offers it bytes: offer again after something was received. */
+static void offer_blocked(struct quic_conn *conn) {
+    if (!conn->offer_blocked)
+        return;
+    conn->offer_blocked = false;
+    for (struct quic_stream *stream = conn->streams; stream != NULL; stream = stream->all_next) {
+        if (stream->blocked)
+            stream_unblock(stream);
+    }
+}
+
 bool conn_flush(struct quic_conn *conn, uint64_t now_ns) {
     if (conn->conn == NULL)
         return true;
+    offer_blocked(conn);
     struct quic_endpoint *endpoint = conn->endpoint;
     struct train train = {.memory = endpoint->send_memory};
     ngtcp2_path_storage path;

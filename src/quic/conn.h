@@ -51,14 +51,16 @@ struct quic_conn {
     ngtcp2_crypto_conn_ref conn_ref;
     struct sockaddr_storage local; /* address of the endpoint's socket that the peer uses */
     struct sockaddr_storage peer;
-    struct cid client_dcid; /* server: the id that the client chose first */
-    struct cid *ended_cids; /* once closing: the ids that still lead here */
+    struct cid client_dcid;        /* server: the id that the client chose first */
+    struct cid *ended_cids;        /* once closing: the ids that still lead here */
     size_t ended_cid_count;
     bool loopback; /* the peer is on this machine: no pacing, large datagrams */
 
     struct quic_stream *streams;   /* all */
     struct quic_stream *send_tail; /* circular list; tail->send_next is the head */
     size_t stream_count;
+    size_t blocked_count; /* streams that wait for their window */
+    bool offer_blocked;   /* ask again at the next flush whether they still do */
     size_t unacked_bytes; /* of all streams */
     size_t rx_held_bytes;
 
@@ -131,6 +133,8 @@ void stream_acked(struct quic_stream *stream, size_t bytes);
 /** Nothing more will be sent: forget what was not given to ngtcp2. */
 void stream_shut_write(struct quic_stream *stream);
 void stream_leave_send_list(struct quic_stream *stream);
+/** A blocked stream may try again; into the send list if it has something to say. */
+void stream_unblock(struct quic_stream *stream);
 /** Point `vecs` at queued bytes, oldest first, until vec_max vectors or bytes_max bytes are
  * reached; *ret_all tells whether everything queued is covered. Returns the vectors filled. */
 size_t stream_unsent_vecs(struct quic_stream *stream, ngtcp2_vec *vecs, size_t vec_max,

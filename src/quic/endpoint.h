@@ -27,7 +27,8 @@ struct quic_handler {
     void (*stream_data)(struct quic_stream *stream, struct slice data, bool fin);
     /* The peer abandoned its sending side. */
     void (*stream_reset)(struct quic_stream *stream, uint64_t app_code);
-    /* The peer refuses our bytes; the queue is already dropped. */
+    /* The peer refuses our bytes; the queue is already dropped. Told as long as there is something
+     * to send, else at the next write. ngtcp2 keeps the peer's code to itself: app_code is 0. */
     void (*stream_stopped)(struct quic_stream *stream, uint64_t app_code);
     /* The peer acknowledged bytes: unacked_bytes went down. */
     void (*stream_acked)(struct quic_stream *stream);

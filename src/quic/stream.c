@@ -61,9 +61,18 @@ void stream_leave_send_list(struct quic_stream *stream) {
     stream->send_next = NULL;
 }
 
+void stream_unblock(struct quic_stream *stream) {
+    stream->blocked = false;
+    stream->conn->blocked_count--;
+    if (!stream->write_shut && (stream->unsent_bytes > 0 || stream->fin_queued))
+        conn_mark_sendable(stream->conn, stream);
+}
+
 void stream_free(struct quic_stream *stream) {
     struct quic_conn *conn = stream->conn;
     stream_leave_send_list(stream);
+    if (stream->blocked)
+        conn->blocked_count--;
     conn->unacked_bytes -= stream->unacked_bytes;
     for (uint32_t i = 0; i < stream->piece_count; i++)
         buf_unref(piece_at(stream, i)->buf);
@@ -133,6 +142,8 @@ void stream_shut_write(struct quic_stream *stream) {
     if (stream->write_shut)
         return;
     stream->write_shut = true;
+    if (stream->blocked)
+        stream_unblock(stream);
     stream_leave_send_list(stream);
     drop_unsent(stream);
 }
