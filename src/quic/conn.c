@@ -446,12 +446,20 @@ static void end(struct quic_conn *conn, enum conn_state state, uint64_t now_ns) 
     endpoint_timer_set(conn->endpoint, conn, now_ns + linger_ns);
 }
 
+/* The client's address may have changed, and may change back when the new one proves nothing. */
+static void follow_path(struct quic_conn *conn) {
+    const ngtcp2_path *path = ngtcp2_conn_get_path(conn->conn);
+    memcpy(&conn->local, path->local.addr, path->local.addrlen);
+    memcpy(&conn->peer, path->remote.addr, path->remote.addrlen);
+}
+
 /* Write CONNECTION_CLOSE for `error`, send it, and go to CLOSING. */
 static void close_with(struct quic_conn *conn, const ngtcp2_ccerr *error, uint64_t now_ns) {
     uint8_t packet[1500];
     ngtcp2_path_storage path;
     ngtcp2_path_storage_zero(&path);
     ngtcp2_pkt_info info;
+    follow_path(conn);
     conn->close.code = error->error_code;
     conn->close.application = error->type == NGTCP2_CCERR_TYPE_APPLICATION;
     ngtcp2_ssize len = ngtcp2_conn_write_connection_close(conn->conn, &path.path, &info, packet,
@@ -569,6 +577,8 @@ void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
     int rc = ngtcp2_conn_read_pkt(conn->conn, &path, &info, packet.data, packet.len, now_ns);
     switch (rc) {
     case 0:
+        if (!sockaddr_equal(peer, &conn->peer))
+            follow_path(conn);
         conn->offer_blocked = conn->blocked_count > 0;
         return;
     case NGTCP2_ERR_DRAINING:
@@ -593,6 +603,7 @@ void conn_expire(struct quic_conn *conn, uint64_t now_ns) {
     }
     conn_mark_dirty(conn);
     int rc = ngtcp2_conn_handle_expiry(conn->conn, now_ns);
+    follow_path(conn);
     if (rc == NGTCP2_ERR_IDLE_CLOSE) {
         counter_add(&conn->endpoint->counters.idle_closed, 1);
         die_silently(conn, FELIX_TIMED_OUT, "idle timeout", now_ns);

@@ -50,7 +50,7 @@ struct quic_conn {
     struct quic_tls *tls;
     ngtcp2_crypto_conn_ref conn_ref;
     struct sockaddr_storage local; /* address of the endpoint's socket that the peer uses */
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer;  /* where it is now: it may move */
     struct cid client_dcid;        /* server: the id that the client chose first */
     struct cid *ended_cids;        /* once closing: the ids that still lead here */
     size_t ended_cid_count;
