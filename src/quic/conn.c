@@ -29,6 +29,9 @@
 #define ACK_EVERY_PACKETS 10u
 #define TIMER_SLACK_NS (500 * NS_PER_US)
 #define CLIENT_DCID_BYTES 18u
+#define ACTIVE_IDS_MAX                                                                             \
+    16u /* ids of the peer: ngtcp2 keeps 8 and a few that are on their way out                     \
+         */
 #define LOOPBACK_INITIAL_RTT_NS (50 * NS_PER_MS)
 
 /* Sizes tried by path MTU discovery, ascending. The larger ones are such that a whole number of
@@ -558,6 +561,22 @@ static void answer_straggler(struct quic_conn *conn) {
         return;
     udp_send(&conn->endpoint->udp, &conn->local, &conn->peer, conn->close_packet,
              conn->close_packet_bytes, conn->close_packet_bytes);
+}
+
+bool conn_reset_by(struct quic_conn *conn, const struct sockaddr_storage *peer,
+                   struct slice packet) {
+    ngtcp2_cid_token ids[ACTIVE_IDS_MAX];
+    if (conn->conn == NULL || !sockaddr_equal(peer, &conn->peer) ||
+        ngtcp2_conn_get_active_dcid(conn->conn, NULL) > ACTIVE_IDS_MAX)
+        return false;
+    const uint8_t *token = packet.data + packet.len - NGTCP2_STATELESS_RESET_TOKENLEN;
+    size_t count = ngtcp2_conn_get_active_dcid(conn->conn, ids);
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i].token_present &&
+            gnutls_memcmp(ids[i].token, token, NGTCP2_STATELESS_RESET_TOKENLEN) == 0)
+            return true;
+    }
+    return false;
 }
 
 void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,

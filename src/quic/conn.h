@@ -116,6 +116,10 @@ struct quic_conn *conn_new_server(struct quic_endpoint *endpoint, const ngtcp2_p
 struct quic_conn *conn_new_client(struct quic_endpoint *endpoint, struct quic_tls *tls,
                                   const char *server_name, const struct sockaddr_storage *local,
                                   const struct sockaddr_storage *peer, void *user, uint64_t now_ns);
+/** Is `packet`, a short header from `peer` with an id that leads nowhere, the stateless reset of
+ * this connection (RFC 9000, 10.3.1)? It has more bytes than a token. */
+bool conn_reset_by(struct quic_conn *conn, const struct sockaddr_storage *peer,
+                   struct slice packet);
 void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
                const struct sockaddr_storage *peer, struct slice packet, uint64_t now_ns);
 /** Write what may be written; false when the turn's budget or the socket ended it early. */

@@ -219,16 +219,19 @@ static void accept_initial(struct quic_endpoint *endpoint, const struct udp_pack
     conn_read(conn, packet->local, packet->peer, packet->data, endpoint->now_ns);
 }
 
-/* A packet for a client that names none of its connections may be a stateless reset: nobody but the
- * connection that it ends can tell, by the token at its end. A peer that was started again sends
- * it; without it the loss would be noticed only after the idle timeout. */
-static void offer_reset(struct quic_endpoint *endpoint, const struct udp_packet *packet) {
-    struct quic_conn *next = NULL;
-    for (struct quic_conn *conn = endpoint->conns; conn != NULL; conn = next) {
-        next = conn->all_next;
-        if (conn->state == CONN_READY && sockaddr_equal(&conn->peer, packet->peer))
+/* A server that lost its memory answers with ids that it made up: what ends such a packet tells
+ * which connection is meant. */
+static bool read_reset(struct quic_endpoint *endpoint, const struct udp_packet *packet) {
+    bool short_header = (packet->data.data[0] & 0x80) == 0;
+    if (!short_header || packet->data.len <= NGTCP2_STATELESS_RESET_TOKENLEN)
+        return false;
+    for (struct quic_conn *conn = endpoint->conns; conn != NULL; conn = conn->all_next) {
+        if (conn_reset_by(conn, packet->peer, packet->data)) {
             conn_read(conn, packet->local, packet->peer, packet->data, endpoint->now_ns);
+            return true;
+        }
     }
+    return false;
 }
 
 static void on_packet(void *context, const struct udp_packet *packet) {
@@ -263,9 +266,8 @@ static void on_packet(void *context, const struct udp_packet *packet) {
         return;
     }
     if (endpoint->tls == NULL) {
-        counter_add(&endpoint->counters.datagrams_dropped, 1);
-        if ((packet->data.data[0] & 0x80) == 0)
-            offer_reset(endpoint, packet);
+        if (!read_reset(endpoint, packet))
+            counter_add(&endpoint->counters.datagrams_dropped, 1);
         return;
     }
     accept_initial(endpoint, packet, &ids);
