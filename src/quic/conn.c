@@ -29,9 +29,8 @@
 #define ACK_EVERY_PACKETS 10u
 #define TIMER_SLACK_NS (500 * NS_PER_US)
 #define CLIENT_DCID_BYTES 18u
-#define ACTIVE_IDS_MAX                                                                             \
-    16u /* ids of the peer: ngtcp2 keeps 8 and a few that are on their way out                     \
-         */
+#define ACTIVE_IDS_MAX 16u /* ids of the peer: ngtcp2 keeps 8 and a few that are on their way out  \
+                            */
 #define LOOPBACK_INITIAL_RTT_NS (50 * NS_PER_MS)
 
 /* Sizes tried by path MTU discovery, ascending. The larger ones are such that a whole number of
@@ -446,6 +445,10 @@ static void end(struct quic_conn *conn, enum conn_state state, uint64_t now_ns) 
     conn->conn = NULL;
     gnutls_deinit(conn->session);
     conn->session = NULL;
+    /* A peer that ends connections as fast as it opens them buys no more memory than one that
+     * keeps them: stragglers of the rest draw a stateless reset. */
+    if (++conn->endpoint->ended_count > conn->endpoint->settings.max_connections)
+        linger_ns = 0;
     endpoint_timer_set(conn->endpoint, conn, now_ns + linger_ns);
 }
 
@@ -518,9 +521,11 @@ static void die_silently(struct quic_conn *conn, enum felix_err err, const char 
 
 void conn_free(struct quic_conn *conn) {
     struct quic_endpoint *endpoint = conn->endpoint;
+    if (conn->state == CONN_HANDSHAKE && conn->server)
+        endpoint->half_open_count--;
+    if (conn->state == CONN_CLOSING || conn->state == CONN_DRAINING)
+        endpoint->ended_count--;
     if (conn->conn != NULL) {
-        if (conn->state == CONN_HANDSHAKE && conn->server)
-            endpoint->half_open_count--;
         if (conn->close.err == FELIX_OK)
             conn->close.err = FELIX_CLOSED;
         remember_cids(conn);
@@ -588,7 +593,6 @@ void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
     conn->packets_in++;
     conn->bytes_in += packet.len;
     conn->last_rx_ns = now_ns;
-    conn_mark_dirty(conn);
 
     /* A client's socket may be bound to any address; which one the kernel chose is its affair. */
     ngtcp2_path path = path_of(conn->server ? local : &conn->local, peer);
@@ -596,6 +600,7 @@ void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
     int rc = ngtcp2_conn_read_pkt(conn->conn, &path, &info, packet.data, packet.len, now_ns);
     switch (rc) {
     case 0:
+        conn_mark_dirty(conn);
         if (!sockaddr_equal(peer, &conn->peer))
             follow_path(conn);
         conn->offer_blocked = conn->blocked_count > 0;
@@ -606,6 +611,9 @@ void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
     case NGTCP2_ERR_RETRY:
     case NGTCP2_ERR_DROP_CONN:
         die_silently(conn, FELIX_PROTOCOL, "dropped during the handshake", now_ns);
+        /* Mostly a first packet that nobody can read. Nothing was said: nothing will follow. */
+        if (!conn->dirty)
+            conn_free(conn);
         return;
     default:
         fail(conn, rc, now_ns);

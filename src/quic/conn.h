@@ -120,6 +120,7 @@ struct quic_conn *conn_new_client(struct quic_endpoint *endpoint, struct quic_tl
  * this connection (RFC 9000, 10.3.1)? It has more bytes than a token. */
 bool conn_reset_by(struct quic_conn *conn, const struct sockaddr_storage *peer,
                    struct slice packet);
+/** May free `conn`. */
 void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
                const struct sockaddr_storage *peer, struct slice packet, uint64_t now_ns);
 /** Write what may be written; false when the turn's budget or the socket ended it early. */

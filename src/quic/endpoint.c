@@ -94,10 +94,14 @@ static bool may_answer_stray(struct quic_endpoint *endpoint) {
     return true;
 }
 
-static void send_stray(struct quic_endpoint *endpoint, const struct udp_packet *packet,
+/* False when the socket is full: what strangers provoke is not worth keeping. */
+static bool send_stray(struct quic_endpoint *endpoint, const struct udp_packet *packet,
                        const uint8_t *data, size_t len) {
+    if (udp_blocked(&endpoint->udp))
+        return false;
     udp_send(&endpoint->udp, packet->local, packet->peer, data, len, len);
     counter_add(&endpoint->counters.datagrams_out, 1);
+    return true;
 }
 
 static void send_version_negotiation(struct quic_endpoint *endpoint,
@@ -112,10 +116,8 @@ static void send_version_negotiation(struct quic_endpoint *endpoint,
     ngtcp2_ssize len = ngtcp2_pkt_write_version_negotiation(
         out, sizeof out, unpredictable, ids->scid, ids->scidlen, ids->dcid, ids->dcidlen, versions,
         sizeof versions / sizeof versions[0]);
-    if (len <= 0)
-        return;
-    counter_add(&endpoint->counters.version_negotiations_sent, 1);
-    send_stray(endpoint, packet, out, (size_t)len);
+    if (len > 0 && send_stray(endpoint, packet, out, (size_t)len))
+        counter_add(&endpoint->counters.version_negotiations_sent, 1);
 }
 
 static void send_reset(struct quic_endpoint *endpoint, const struct udp_packet *packet,
@@ -138,10 +140,8 @@ static void send_reset(struct quic_endpoint *endpoint, const struct udp_packet *
         return;
     ngtcp2_ssize len =
         ngtcp2_pkt_write_stateless_reset(out, sizeof out, token, random, random_bytes);
-    if (len <= 0)
-        return;
-    counter_add(&endpoint->counters.resets_sent, 1);
-    send_stray(endpoint, packet, out, (size_t)len);
+    if (len > 0 && send_stray(endpoint, packet, out, (size_t)len))
+        counter_add(&endpoint->counters.resets_sent, 1);
 }
 
 static void send_retry(struct quic_endpoint *endpoint, const struct udp_packet *packet,
@@ -158,10 +158,8 @@ static void send_retry(struct quic_endpoint *endpoint, const struct udp_packet *
         return;
     ngtcp2_ssize len = ngtcp2_crypto_write_retry(out, sizeof out, hd->version, &hd->scid, &scid,
                                                  &hd->dcid, token, (size_t)token_bytes);
-    if (len <= 0)
-        return;
-    counter_add(&endpoint->counters.retries_sent, 1);
-    send_stray(endpoint, packet, out, (size_t)len);
+    if (len > 0 && send_stray(endpoint, packet, out, (size_t)len))
+        counter_add(&endpoint->counters.retries_sent, 1);
 }
 
 static void refuse(struct quic_endpoint *endpoint, const struct udp_packet *packet,
@@ -171,7 +169,7 @@ static void refuse(struct quic_endpoint *endpoint, const struct udp_packet *pack
                                                             &hd->dcid, code, NULL, 0);
     counter_add(&endpoint->counters.conns_refused, 1);
     if (len > 0 && may_answer_stray(endpoint))
-        send_stray(endpoint, packet, out, (size_t)len);
+        (void)send_stray(endpoint, packet, out, (size_t)len);
 }
 
 /* ---- new connections ---- */
@@ -200,7 +198,8 @@ static void accept_initial(struct quic_endpoint *endpoint, const struct udp_pack
             counter_add(&endpoint->counters.datagrams_dropped, 1);
         return;
     }
-    if (!endpoint->accepting || endpoint->conn_count >= endpoint->settings.max_connections) {
+    if (!endpoint->accepting ||
+        endpoint->conn_count - endpoint->ended_count >= endpoint->settings.max_connections) {
         refuse(endpoint, packet, &hd, NGTCP2_CONNECTION_REFUSED);
         return;
     }

@@ -57,8 +57,8 @@ struct quic_settings {
     uint32_t max_udp_payload_bytes; /* largest datagram accepted */
     uint32_t udp_send_buffer_bytes;
     uint32_t udp_recv_buffer_bytes;
-    uint32_t max_connections;
-    uint32_t max_half_open; /* above it a new Initial must bring a Retry token */
+    uint32_t max_connections; /* those that ended and linger do not count */
+    uint32_t max_half_open;   /* above it a new Initial must bring a Retry token */
 };
 
 struct quic_endpoint_options {
@@ -94,6 +94,7 @@ struct quic_endpoint {
     struct cid_table cids;
     struct quic_conn *conns; /* all */
     size_t conn_count;
+    size_t ended_count; /* of these: closing or draining */
     size_t half_open_count;
     uint64_t next_number;
     struct quic_conn *dirty_head, *dirty_tail;

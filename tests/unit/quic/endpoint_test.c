@@ -9,6 +9,15 @@
 static uint8_t captured[1500];
 static size_t captured_bytes;
 
+/* Keeps the last datagram to the server and lets it pass. */
+static bool copy_last(struct net *, bool to_server, uint8_t *data, size_t len) {
+    if (to_server && len <= sizeof captured) {
+        memcpy(captured, data, len);
+        captured_bytes = len;
+    }
+    return true;
+}
+
 static struct sockaddr_storage stranger(unsigned number) {
     return net_address(192, 168, number >> 8 & 0xff, number & 0xff, 1000 + number);
 }
@@ -16,6 +25,28 @@ static struct sockaddr_storage stranger(unsigned number) {
 static void inject(unsigned from, const void *data, size_t len) {
     struct sockaddr_storage address = stranger(from);
     net_inject(&address, &pair.server_address, data, len);
+}
+
+/* An Initial as a client would send it, but nobody has the keys: its id was changed. */
+static void inject_undecryptable_initial(unsigned number) {
+    uint8_t packet[INITIAL_BYTES];
+    memcpy(packet, captured, sizeof packet);
+    memcpy(packet + 6, &number, sizeof number);
+    inject(number, packet, sizeof packet);
+}
+
+static void capture_an_initial(void) {
+    net.tap = copy_last;
+    struct quic_conn *conn = party_connect(&pair.client, NULL);
+    (void)quic_endpoint_flush(pair.client.endpoint, net.now_ns);
+    assert_int_equal(captured_bytes, INITIAL_BYTES);
+    assert_non_null(conn);
+    net.tap = NULL;
+    party_close(&pair.client);
+    party_open_client(&pair.client, &pair.client_address);
+    pair_pass(HANDSHAKE_MS + IDLE_MS);
+    net_forget_strays();
+    assert_int_equal(pair.server.endpoint->conn_count, 0);
 }
 
 static void newcomer_is_served(void) {
@@ -159,7 +190,43 @@ static void garbage_ends_nothing_and_leaves_nothing(void **) {
     assert_int_equal(pair.client.endpoint->conn_count, 1);
 }
 
+static void damaged_and_cut_initials_open_nothing(void **) {
+    capture_an_initial();
+    for (size_t len = 0; len < INITIAL_BYTES; len += 7)
+        inject(1, captured, len);
+    for (size_t bit = 0; bit < (size_t)8 * 60; bit++) {
+        uint8_t packet[INITIAL_BYTES];
+        memcpy(packet, captured, sizeof packet);
+        packet[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        inject((unsigned)bit, packet, sizeof packet);
+    }
+    pair_pass(10);
+    assert_int_equal(pair.server.endpoint->half_open_count, 0);
+    assert_int_equal(pair.server.endpoint->conn_count, 0);
+    newcomer_is_served();
+}
+
 /* ---- floods ---- */
+
+static void initials_that_nobody_can_read_keep_no_newcomer_out(void **) {
+    capture_an_initial();
+    for (unsigned i = 0; i < 100 * CONNECTIONS_MAX; i++)
+        inject_undecryptable_initial(i);
+    newcomer_is_served();
+    pair_pass(10);
+    assert_int_equal(pair.server.endpoint->conn_count, 1);
+    assert_int_equal(pair.server.endpoint->half_open_count, 0);
+}
+
+static void handshakes_that_fail_keep_no_newcomer_out(void **) {
+    for (unsigned i = 0; i < 5 * CONNECTIONS_MAX; i++) {
+        (void)party_connect(&pair.client, "h3");
+        pair_pass(1);
+    }
+    newcomer_is_served();
+    pair_pass(IDLE_MS);
+    assert_int_equal(counter_get(&pair.server.endpoint->counters.half_open), 0);
+}
 
 /* Handshakes whose answers get lost. */
 static void leave_half_open(unsigned count) {
@@ -238,6 +305,37 @@ static void token_is_worth_nothing_after_ten_seconds(void **) {
     assert_int_equal(counter_get(&pair.server.endpoint->counters.tokens_invalid), 1);
 }
 
+static void full_server_refuses(void **) {
+    pair_connect();
+    for (unsigned i = 1; i < CONNECTIONS_MAX; i++) {
+        (void)party_connect(&pair.client, NULL);
+        pair_pass(100);
+    }
+    assert_int_equal(pair.client.ready, CONNECTIONS_MAX);
+    (void)party_connect(&pair.client, NULL);
+    assert_true(pair_run(client_ended, 100));
+    assert_int_equal(pair.client.close.code, NGTCP2_CONNECTION_REFUSED);
+    assert_int_equal(counter_get(&pair.server.endpoint->counters.conns_refused), 1);
+    assert_int_equal(pair.server.endpoint->conn_count, CONNECTIONS_MAX);
+
+    quic_conn_close(pair.server.conn, 0, ""); /* its place is free at once, not in three PTO */
+    pair_pass(10);
+    newcomer_is_served();
+}
+
+static void connections_that_end_at_once_are_bounded_too(void **) {
+    for (unsigned i = 0; i < 4 * CONNECTIONS_MAX; i++) {
+        (void)party_connect(&pair.client, NULL);
+        pair_pass(15);
+        quic_conn_close(pair.client.conn, 0, "");
+        pair_pass(10);
+    }
+    assert_int_equal(pair.server.closed, 4 * CONNECTIONS_MAX);
+    assert_true(pair.server.endpoint->ended_count <= CONNECTIONS_MAX);
+    assert_true(pair.server.endpoint->conn_count <= 2 * CONNECTIONS_MAX);
+    newcomer_is_served();
+}
+
 static void draining_server_refuses_newcomers_and_serves_the_others(void **) {
     pair_connect();
     quic_endpoint_accept(pair.server.endpoint, false);
@@ -266,6 +364,24 @@ static void transfer_waits_for_room_in_the_send_buffer(void **) {
     assert_true(pair_run(all_arrived, 10000));
     assert_false(quic_endpoint_blocked(pair.server.endpoint));
     assert_all_right();
+}
+
+static void answers_to_strangers_do_not_pile_up_behind_a_full_send_buffer(void **) {
+    capture_an_initial();
+    pair.settings.max_half_open = 0;
+    party_close(&pair.server);
+    party_open_server(&pair.server, 0, 1);
+    struct net_socket *socket = net_socket_of(&pair.server.endpoint->udp);
+    socket->full = true;
+    for (unsigned i = 0; i < 5000; i++) {
+        inject_undecryptable_initial(i);
+        if (i % 100 == 0)
+            pair_pass(2);
+    }
+    pair_pass(10);
+    assert_true(socket->kept_datagrams <= 1);
+    socket->full = false;
+    newcomer_is_served();
 }
 
 /* ---- reactors ---- */
@@ -329,13 +445,19 @@ int main(void) {
         PAIR_TEST(reset_is_shorter_than_what_drew_it),
         PAIR_TEST(stray_answers_are_a_thousand_a_second),
         PAIR_TEST(garbage_ends_nothing_and_leaves_nothing),
+        PAIR_TEST(damaged_and_cut_initials_open_nothing),
+        PAIR_TEST(initials_that_nobody_can_read_keep_no_newcomer_out),
+        PAIR_TEST(handshakes_that_fail_keep_no_newcomer_out),
         PAIR_TEST(above_the_limit_of_half_open_ones_newcomers_prove_their_address),
         PAIR_TEST(half_open_ones_end_at_the_handshake_timeout),
         PAIR_TEST(token_is_good_for_its_address),
         PAIR_TEST(token_is_worth_nothing_from_another_address),
         PAIR_TEST(token_is_worth_nothing_after_ten_seconds),
+        PAIR_TEST(full_server_refuses),
+        PAIR_TEST(connections_that_end_at_once_are_bounded_too),
         PAIR_TEST(draining_server_refuses_newcomers_and_serves_the_others),
         PAIR_TEST(transfer_waits_for_room_in_the_send_buffer),
+        PAIR_TEST(answers_to_strangers_do_not_pile_up_behind_a_full_send_buffer),
         PAIR_TEST(datagrams_for_another_reactor_are_handed_over),
         PAIR_TEST(both_reactors_serve_whom_they_accepted),
         PAIR_TEST(made_up_ids_are_answered_once_by_whom_they_name),
