@@ -29,8 +29,7 @@
 #define ACK_EVERY_PACKETS 10u
 #define TIMER_SLACK_NS (500 * NS_PER_US)
 #define CLIENT_DCID_BYTES 18u
-#define ACTIVE_IDS_MAX 16u /* ids of the peer: ngtcp2 keeps 8 and a few that are on their way out  \
-                            */
+#define ACTIVE_IDS_MAX 16u /* of a peer: ngtcp2 keeps 8, and a few that are on their way out */
 #define LOOPBACK_INITIAL_RTT_NS (50 * NS_PER_MS)
 
 /* Sizes tried by path MTU discovery, ascending. The larger ones are such that a whole number of
