@@ -80,8 +80,8 @@ FELIX_API const char *felix_options_tenant(const felix_options *options);
 
 /**
  * Connect: one publish stream is opened, authenticated and confirmed before this returns; every
- * other connection of the pools opens when it is first needed. Blocks up to `timeout_ms` (0: 10 s). `options`
- * is copied. Returns owned in *ret. Not from a callback.
+ * other connection of the pools opens when it is first needed. Blocks up to `timeout_ms` (0: 10 s).
+ * `options` is copied. Returns owned in *ret. Not from a callback.
  *
  *   FELIX_TIMED_OUT        nobody answered at the address
  *   FELIX_TLS              the certificate is not trusted or carries another name

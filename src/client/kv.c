@@ -471,6 +471,7 @@ static enum felix_err wait_for(struct felix_client *client, struct cache_call *c
     call->done = answer_blocking;
     call->context = blocking;
     enum felix_err err = start(client, call);
+    call->context = NULL;
     return err == FELIX_OK ? client_call_wait(client, &blocking->call) : err;
 }
 

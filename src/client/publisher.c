@@ -307,7 +307,6 @@ static void answer_call(void *context, enum felix_err err, const char *error_tex
 
 static enum felix_err publish(struct felix_client *client, struct publish_call *call) {
     bool blocking = call->done == NULL && call->ack != FELIX_ACK_NONE;
-    struct client_call answer;
     if (blocking && io_is_thread(client))
         return last_error_set(FELIX_INVALID_ARGUMENT,
                               "an acknowledged publish from a callback needs `done`");
@@ -319,13 +318,15 @@ static enum felix_err publish(struct felix_client *client, struct publish_call *
     err = take_budget(client, call->frame_bytes);
     if (err != FELIX_OK)
         return err;
-    if (blocking) {
-        waiter_reset(&answer.waiter);
-        call->done = answer_call;
-        call->context = &answer;
-    }
-    err = stage(client, call);
-    return err == FELIX_OK && blocking ? client_call_wait(client, &answer) : err;
+    if (!blocking)
+        return stage(client, call);
+    struct client_call answer;
+    struct publish_call waiting = *call;
+    waiter_reset(&answer.waiter);
+    waiting.done = answer_call;
+    waiting.context = &answer;
+    err = stage(client, &waiting);
+    return err == FELIX_OK ? client_call_wait(client, &answer) : err;
 }
 
 enum felix_err felix_publish(felix_client *client, const char *ns, const char *stream,

@@ -276,6 +276,7 @@ uint64_t subscription_expire(struct felix_subscription *subscription, uint64_t n
     } else if (subscription->state != SUBSCRIPTION_STREAMING) {
         next_ns = subscription->due_ns;
     }
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the caller holds a reference
     if (subscription->state == SUBSCRIPTION_WAITING) {
         subscription_try(subscription);
         if (subscription->state != SUBSCRIPTION_WAITING)
@@ -303,8 +304,9 @@ static void deliver_by_callback(struct felix_subscription *subscription,
     while (more) {
         messages[count++] = (struct felix_message){.data = payload.data,
                                                    .len = payload.len,
-                                                   .offset = offset++,
+                                                   .offset = offset,
                                                    .has_offset = batch->has_offsets};
+        offset++;
         more = event_next(&cursor, &payload);
         if (more && count < MESSAGES_PER_CALLBACK)
             continue;
@@ -378,7 +380,9 @@ bool subscription_frame(struct felix_subscription *subscription, struct frame *f
         else
             subscription_end(subscription, err, "the broker sent a malformed event batch");
     }
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): this function holds a reference
     ok = ok && subscription->state == SUBSCRIPTION_STREAMING;
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the same one
     subscription_unref(subscription);
     return ok;
 }
