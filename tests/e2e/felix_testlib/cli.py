@@ -1,0 +1,104 @@
+"""The felix command as a real process: run to its end, or started and looked at."""
+
+import json
+import os
+import subprocess
+import time
+
+from .broker import SANITIZER, binary, environment
+from .slow import scaled
+
+
+class Ended:
+    """What a command left."""
+
+    def __init__(self, args, status, out, err, seconds):
+        self.args, self.status, self.out, self.seconds = args, status, out, seconds
+        self.err = err.decode(errors="replace")
+        found = SANITIZER.search(self.err)
+        assert not found, f"felix {args}: sanitizer report\n{self.err[:6000]}"
+
+    @property
+    def text(self):
+        return self.out.decode()
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+    @property
+    def records(self):
+        """Standard output as lines of JSON: each one has to parse."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def record(self):
+        (one,) = self.records
+        return one
+
+
+class Running:
+    """A command in the background."""
+
+    def __init__(self, args, process):
+        self.args, self.process = args, process
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def line(self):
+        """The next line of standard output."""
+        return self.process.stdout.readline()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self, status=0, seconds=20, stdin=None):
+        began = time.monotonic()
+        try:
+            out, err = self.process.communicate(stdin, timeout=scaled(seconds))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+            raise AssertionError(f"felix {self.args} did not end:\n{err.decode()}") from None
+        ended = Ended(self.args, self.process.returncode, out or b"", err or b"", time.monotonic() - began)
+        said = f"felix {self.args} ended with {ended.status}, not {status}:\n{ended.err}"
+        assert ended.status == status, said
+        return ended
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+class Cli:
+    """felix with an environment of its own: HOME, and what the test names."""
+
+    def __init__(self, home, **env):
+        self.home, self.env, self.running = str(home), env, []
+        os.makedirs(self.home, exist_ok=True)
+
+    @classmethod
+    def of(cls, broker, home):
+        """One that finds the development broker `broker` by its data directory."""
+        return cls(home, FELIX_SERVER=broker.address, FELIX_DATA_DIR=broker.data_dir)
+
+    def start(self, *args, env=None, stdin=subprocess.PIPE, stdout=subprocess.PIPE):
+        args = [str(a) for a in args]
+        process = subprocess.Popen(
+            [binary("felix"), *args],
+            env=environment(self.home, {**self.env, **(env or {})}),
+            stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, cwd=self.home,
+        )  # fmt: skip
+        self.running.append(Running(args, process))
+        return self.running[-1]
+
+    def __call__(self, *args, stdin=b"", status=0, seconds=20, **more):
+        """Run to the end; fails unless it ends with `status`."""
+        return self.start(*args, **more).end(status, seconds, stdin)
+
+    def close(self):
+        for one in self.running:
+            one.kill()
