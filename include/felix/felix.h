@@ -51,7 +51,7 @@ FELIX_API const char *felix_last_error(void);
 
 /**
  * New options: built-in defaults, then FELIX_PROFILE and the FELIX_* variables of the
- * environment (docs/configuration.md), then, where still unset, what a development broker on
+ * environment (docs/client-settings.md), then, where still unset, what a development broker on
  * this machine left in its data directory (ca.pem and token). Returned owned; NULL with
  * felix_last_error() when a variable cannot be used.
  */
@@ -84,6 +84,7 @@ FELIX_API const char *felix_options_tenant(const felix_options *options);
  * `options` is copied. Returns owned in *ret. Not from a callback.
  *
  *   FELIX_TIMED_OUT        nobody answered at the address
+ *   FELIX_NOT_CONNECTED    nothing listens at the address
  *   FELIX_TLS              the certificate is not trusted or carries another name
  *   FELIX_UNAUTHENTICATED  the broker refused the token
  */

@@ -146,10 +146,12 @@ bool option_bool_parse(const char *value, bool *ret);
 const char *option_nearest(const char *word, const char *const *candidates);
 
 /** Pages, all in the order of the table, grouped: for --help, for --print-config (a file that can
- * be read back, each value with its source), and for the reference in docs. */
+ * be read back, each value with its source), and for the reference in docs, where `key_title` heads
+ * the column of keys and flags have one if there are any. */
 void options_print_help(const struct options *options, struct text *out);
 void options_print_yaml(const struct options *options, struct text *out);
-void options_print_reference(const struct options *options, struct text *out);
+void options_print_reference(const struct options *options, const char *key_title,
+                             struct text *out);
 
 /* A row is X(field, env, key, flag, TYPE, default, LIMITS, help, group) with one of these limits.
  */

@@ -234,30 +234,45 @@ static void add_reference_limits(const struct option_row *row, struct text *out)
     }
 }
 
-void options_print_reference(const struct options *options, struct text *out) {
+static bool any_flag(const struct options *options) {
+    for (size_t i = 0; i < options->count; i++) {
+        if (options->rows[i].flag != NULL)
+            return true;
+    }
+    return false;
+}
+
+static void add_reference_row(const struct option_row *row, bool flags, struct text *out) {
+    text_add(out, "| ");
+    if (row->env != NULL)
+        add_code_words(row->env, out);
+    text_add(out, " | ");
+    if (row->key != NULL)
+        text_printf(out, "`%s`", row->key);
+    text_add(out, " | ");
+    if (row->flag != NULL)
+        text_printf(out, "`--%s`", row->flag);
+    if (flags)
+        text_add(out, " | ");
+    if (row->initial[0] == '\0')
+        text_add(out, "not set");
+    else
+        text_printf(out, "`%s`", row->initial);
+    text_add(out, " | ");
+    add_reference_limits(row, out);
+    text_printf(out, " | %s |\n", row->help);
+}
+
+void options_print_reference(const struct options *options, const char *key_title,
+                             struct text *out) {
+    bool flags = any_flag(options);
     for (size_t i = 0; i < options->count; i++) {
         const struct option_row *row = &options->rows[i];
         if (starts_group(options, i))
             text_printf(out,
-                        "\n## %s\n\n| Variable | YAML key | Flag | Default | Allowed | Meaning |\n"
-                        "|---|---|---|---|---|---|\n",
-                        row->group);
-        text_add(out, "| ");
-        if (row->env != NULL)
-            add_code_words(row->env, out);
-        text_add(out, " | ");
-        if (row->key != NULL)
-            text_printf(out, "`%s`", row->key);
-        text_add(out, " | ");
-        if (row->flag != NULL)
-            text_printf(out, "`--%s`", row->flag);
-        text_add(out, " | ");
-        if (row->initial[0] == '\0')
-            text_add(out, "not set");
-        else
-            text_printf(out, "`%s`", row->initial);
-        text_add(out, " | ");
-        add_reference_limits(row, out);
-        text_printf(out, " | %s |\n", row->help);
+                        "\n## %s\n\n| Variable | %s |%s Default | Allowed | Meaning |\n"
+                        "|---|---|---|---|---|%s\n",
+                        row->group, key_title, flags ? " Flag |" : "", flags ? "---|" : "");
+        add_reference_row(row, flags, out);
     }
 }

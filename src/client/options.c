@@ -112,6 +112,21 @@ struct felix_options *options_copy(const struct felix_options *options) {
     return copy;
 }
 
+void options_page(struct text *out) {
+    struct felix_options defaults = {0};
+    options_init(&defaults.options, rows, ROW_COUNT, &defaults.settings);
+    text_add(out, "# Settings of libfelix\n\n"
+                  "This page is made from src/client/options.def; a test says when it is not up to "
+                  "date.\n\n"
+                  "What the program sets with `felix_options_set` counts, else the environment, "
+                  "else the profile, else the\ndefault. A value that cannot be used is refused "
+                  "with its name, the value and what is allowed. Bytes take\nthe suffixes `KiB`, "
+                  "`MiB` and `GiB`. Where two variables are named, the first one that is set "
+                  "counts.\n");
+    options_print_reference(&defaults.options, "Name", out);
+    options_deinit(&defaults.options);
+}
+
 enum felix_err options_split_server(const char *text, struct server_address *ret,
                                     struct felix_error *reterr) {
     const char *host = text;

@@ -41,4 +41,7 @@ enum felix_err options_split_server(const char *text, struct server_address *ret
 enum felix_err options_token(const struct client_settings *settings, char **ret,
                              struct felix_error *reterr);
 
+/** The page docs/client-settings.md. */
+void options_page(struct text *out);
+
 #endif

@@ -352,7 +352,7 @@ void config_print_reference(const struct config *config, struct text *out) {
              "suffixes `KiB`, `MiB`\nand `GiB`, times take `ms` and `s`. An empty text or path "
              "means that it is not set. Where two variables\nare named, the first one that is set "
              "counts.\n");
-    options_print_reference(&config->options, out);
+    options_print_reference(&config->options, "YAML key", out);
     text_add(out, "\n## Scope\n\n"
                   "The file may name what exists from the start. Streams and caches may also be "
                   "plain lists of names.\n\n"

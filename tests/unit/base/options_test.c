@@ -288,7 +288,7 @@ static void pages_show_every_row_once(void **) {
     struct text help = {0};
     struct text page = {0};
     options_print_help(&options, &help);
-    options_print_reference(&options, &page);
+    options_print_reference(&options, "Key", &page);
     for (size_t i = 0; i < ROWS; i++) {
         char flag[40];
         char cell[40];

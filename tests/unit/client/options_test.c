@@ -20,6 +20,7 @@ extern char **environ;
 
 static char home[256];
 static felix_options *options;
+static const char *page_to_write; /* read before the environment is cleaned */
 
 /* No FELIX_* and a home directory of our own, so that this machine's broker is not found. */
 static int fresh(void **state) {
@@ -343,7 +344,28 @@ static void a_copy_is_whole_and_its_own(void **state) {
     assert_string_equal(felix_options_tenant(options), "t1");
 }
 
+/* A new setting without a new page: the program writes the page that should be committed to the
+ * file that FELIX_WRITE_PAGE names. */
+static void the_committed_page_of_settings_is_the_generated_one(void **state) {
+    (void)state;
+    struct text page = {0};
+    struct text committed = {0};
+    char block[4096];
+    options_page(&page);
+    if (page_to_write != NULL)
+        write_file(page_to_write, text_str(&page));
+    FILE *file = fopen(SETTINGS_PAGE, "r");
+    assert_non_null(file);
+    for (size_t n; (n = fread(block, 1, sizeof block, file)) > 0;)
+        text_bytes(&committed, slice_of(block, n));
+    (void)fclose(file);
+    assert_string_equal(text_str(&page), text_str(&committed));
+    text_deinit(&page);
+    text_deinit(&committed);
+}
+
 int main(void) {
+    page_to_write = getenv("FELIX_WRITE_PAGE");
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fresh, done)
     const struct CMUnitTest tests[] = {
         TEST(defaults_are_those_of_the_balanced_profile),
@@ -364,6 +386,7 @@ int main(void) {
         TEST(a_development_broker_is_found_in_the_data_directory),
         TEST(what_is_set_wins_over_a_development_broker),
         TEST(a_copy_is_whole_and_its_own),
+        TEST(the_committed_page_of_settings_is_the_generated_one),
     };
     return cmocka_run_group_tests_name("client_options", tests, NULL, NULL);
 }
