@@ -432,9 +432,14 @@ def test_while_draining_it_lives_but_is_not_ready_and_takes_nobody(tmp_path, con
     wait_until(lambda: broker.http("/ready")[0] == 503, 5, "not ready")
     assert broker.http("/ready")[2].strip() == "draining"
     assert broker.http("/live")[0] == 200
-    late = connect_peer(broker, wait=False)
-    late._wait(lambda: late.closed, 5, "the refusal of a new connection")
-    assert not late.ready
+
+    def newcomer_is_refused():
+        late = connect_peer(broker, wait=False)
+        late._wait(lambda: late.closed or late.ready, 5, "an answer to a new connection")
+        return not late.ready
+
+    # Readiness goes first, so that nobody is sent here any more; the reactors follow.
+    wait_until(newcomer_is_refused, 5, "the refusal of a new connection")
     assert broker.wait(20) == 0
     assert "drain_incomplete" in broker.log()
     broker.judge()
