@@ -49,7 +49,7 @@ enum bench_row {
 };
 
 /** Fill `ret` with the options of a bench command; they point into `bench`. */
-void bench_options(struct bench *bench, unsigned rows, struct arg_option ret[BENCH_OPTIONS]);
+void bench_options(struct bench *b, unsigned rows, struct arg_option ret[BENCH_OPTIONS]);
 
 struct load;
 

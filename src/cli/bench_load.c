@@ -22,78 +22,43 @@
 
 #define WATCH_NS (2 * NS_PER_MS)
 
-void bench_options(struct bench *bench, unsigned rows, struct arg_option ret[BENCH_OPTIONS]) {
+void bench_options(struct bench *b, unsigned rows, struct arg_option ret[BENCH_OPTIONS]) {
+    /* clang-format off */
+    const struct {
+        unsigned row; /* 0: every command has it */
+        struct arg_option option;
+    } all[] = {
+        {0, {.name = "--duration", .type = ARG_DURATION, .value = &b->duration_ns,
+             .given = &b->duration_given, .min = NS_PER_MS, .meta = "TIME",
+             .help = "how long (5s)"}},
+        {0, {.name = "--count", .type = ARG_U64, .value = &b->count, .min = 1, .meta = "N",
+             .help = "end after N messages or operations"}},
+        {BENCH_SIZE, {.name = "--size", .type = ARG_U64, .value = &b->size_bytes,
+                      .max = 16u << 20, .meta = "BYTES",
+                      .help = "of each payload or value (256)"}},
+        {BENCH_RATE, {.name = "--rate", .type = ARG_RATE, .value = &b->rate, .meta = "N",
+                      .help = "open loop at N per second (default: closed loop)"}},
+        {BENCH_BATCH, {.name = "--batch", .type = ARG_U64, .value = &b->batch, .min = 1,
+                       .max = 65536, .meta = "N", .help = "messages in one publish (1)"}},
+        {BENCH_FANOUT, {.name = "--fanout", .type = ARG_U64, .value = &b->fanout, .min = 1,
+                        .max = 1000, .meta = "N", .help = "subscriptions (1)"}},
+        {BENCH_CONCURRENCY, {.name = "--concurrency", .type = ARG_U64,
+                             .value = &b->concurrency, .min = 1, .max = 65536, .meta = "N",
+                             .help = "closed loop: operations in flight"}},
+        {BENCH_ACK, {.name = "--ack", .type = ARG_CHOICE, .value = &b->ack,
+                     .words = "none|message|batch", .help = b->ack == FELIX_ACK_NONE
+                         ? "what the broker confirms (none)"
+                         : "what the broker confirms (message)"}},
+        {BENCH_KEYS, {.name = "--keys", .type = ARG_U64, .value = &b->keys, .min = 1,
+                      .max = 1u << 24, .meta = "N", .help = "size of the key space (1024)"}},
+        {BENCH_OP, {.name = "--op", .type = ARG_CHOICE, .value = &b->op, .words = "get|put",
+                    .help = "what is measured (get)"}},
+    };
+    /* clang-format on */
     size_t n = 0;
-    ret[n++] = (struct arg_option){.name = "--duration",
-                                   .type = ARG_DURATION,
-                                   .value = &bench->duration_ns,
-                                   .given = &bench->duration_given,
-                                   .min = NS_PER_MS,
-                                   .meta = "TIME",
-                                   .help = "how long (5s)"};
-    ret[n++] = (struct arg_option){.name = "--count",
-                                   .type = ARG_U64,
-                                   .value = &bench->count,
-                                   .min = 1,
-                                   .meta = "N",
-                                   .help = "end after N messages or operations"};
-    if (rows & BENCH_SIZE)
-        ret[n++] = (struct arg_option){.name = "--size",
-                                       .type = ARG_U64,
-                                       .value = &bench->size_bytes,
-                                       .max = 16u << 20,
-                                       .meta = "BYTES",
-                                       .help = "of each payload or value (256)"};
-    if (rows & BENCH_RATE)
-        ret[n++] = (struct arg_option){.name = "--rate",
-                                       .type = ARG_RATE,
-                                       .value = &bench->rate,
-                                       .meta = "N",
-                                       .help = "open loop at N per second (default: closed loop)"};
-    if (rows & BENCH_BATCH)
-        ret[n++] = (struct arg_option){.name = "--batch",
-                                       .type = ARG_U64,
-                                       .value = &bench->batch,
-                                       .min = 1,
-                                       .max = 65536,
-                                       .meta = "N",
-                                       .help = "messages in one publish (1)"};
-    if (rows & BENCH_FANOUT)
-        ret[n++] = (struct arg_option){.name = "--fanout",
-                                       .type = ARG_U64,
-                                       .value = &bench->fanout,
-                                       .min = 1,
-                                       .max = 1000,
-                                       .meta = "N",
-                                       .help = "subscriptions (1)"};
-    if (rows & BENCH_CONCURRENCY)
-        ret[n++] = (struct arg_option){.name = "--concurrency",
-                                       .type = ARG_U64,
-                                       .value = &bench->concurrency,
-                                       .min = 1,
-                                       .max = 65536,
-                                       .meta = "N",
-                                       .help = "closed loop: operations in flight"};
-    if (rows & BENCH_ACK)
-        ret[n++] = (struct arg_option){.name = "--ack",
-                                       .type = ARG_CHOICE,
-                                       .value = &bench->ack,
-                                       .words = "none|message|batch",
-                                       .help = "what the broker confirms (message)"};
-    if (rows & BENCH_KEYS)
-        ret[n++] = (struct arg_option){.name = "--keys",
-                                       .type = ARG_U64,
-                                       .value = &bench->keys,
-                                       .min = 1,
-                                       .max = 1u << 24,
-                                       .meta = "N",
-                                       .help = "size of the key space (1024)"};
-    if (rows & BENCH_OP)
-        ret[n++] = (struct arg_option){.name = "--op",
-                                       .type = ARG_CHOICE,
-                                       .value = &bench->op,
-                                       .words = "get|put",
-                                       .help = "what is measured (get)"};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i].row == 0 || (rows & all[i].row) != 0)
+            ret[n++] = all[i].option;
     INVARIANT(n < BENCH_OPTIONS);
     ret[n] = (struct arg_option){.name = NULL};
 }

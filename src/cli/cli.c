@@ -183,8 +183,8 @@ static void explain_token(const struct client_settings *settings, char *ret, siz
         (void)snprintf(ret, capacity, "%s holds no token", path);
         goto out;
     }
-    struct token_validity validity;
-    token_validity(token.claims, (int64_t)(clock_wall_ns() / NS_PER_S), &validity);
+    struct token_validity validity =
+        token_validity(token.claims, (int64_t)(clock_wall_ns() / NS_PER_S));
     struct slice tenant = token_claim(token.claims, "tid");
     if (!validity.now)
         (void)snprintf(ret, capacity, "the token in %s: %s", path, validity.words);
@@ -255,9 +255,8 @@ enum felix_err cli_read_file(const char *path, struct text *ret, struct felix_er
         return error_set(reterr, FELIX_SYSTEM, errno, "cannot open %s", path);
     static uint8_t block[65536];
     enum felix_err err = FELIX_OK;
-    size_t n;
-    while (err == FELIX_OK && (n = fread(block, 1, sizeof block, file)) > 0) {
-        text_bytes(ret, slice_of(block, n));
+    while (err == FELIX_OK && !feof(file) && !ferror(file)) {
+        text_bytes(ret, slice_of(block, fread(block, 1, sizeof block, file)));
         if (ret->len > FILE_BYTES_MAX)
             err = error_set(reterr, FELIX_TOO_LARGE, 0, "%s has more than %zu MiB", path,
                             FILE_BYTES_MAX >> 20);

@@ -116,6 +116,22 @@ static int write_token(const struct cli *cli, const char *token, const char *pat
     return EXIT_DONE;
 }
 
+static int mint(const struct cli *cli, const char *key_path, const struct mint_claims *claims,
+                const char *path) {
+    struct mint_key key = {0};
+    struct felix_error error;
+    char *token = NULL;
+    int status;
+    if (mint_key_load(key_path, &key, &error) != FELIX_OK ||
+        token_mint(&key, claims, wall_now_s(), &token, &error) != FELIX_OK)
+        status = token_failed("no token was made", &error);
+    else
+        status = write_token(cli, token, path);
+    mint_key_wipe(&key);
+    free(token);
+    return status;
+}
+
 int cmd_token_mint(struct cli *cli) {
     const char *subject = NULL, *key_path = NULL, *path = NULL;
     uint64_t ttl_ns = 3600 * NS_PER_S;
@@ -181,8 +197,6 @@ int cmd_token_mint(struct cli *cli) {
     if (all)
         add_all_permissions(&perms, cli->tenant, owned);
 
-    struct mint_key key = {0};
-    struct felix_error error;
     struct mint_claims claims = {
         .tenant = cli->tenant,
         .subject = subject,
@@ -190,14 +204,7 @@ int cmd_token_mint(struct cli *cli) {
         .perms = perms.items,
         .perms_count = perms.count,
     };
-    char *token = NULL;
-    if (mint_key_load(key_path, &key, &error) != FELIX_OK ||
-        token_mint(&key, &claims, wall_now_s(), &token, &error) != FELIX_OK)
-        status = token_failed("no token was made", &error);
-    else
-        status = write_token(cli, token, path);
-    mint_key_wipe(&key);
-    free(token);
+    status = mint(cli, key_path, &claims, path);
     for (size_t i = 0; i < 4; i++)
         free(owned[i]);
     return status;
@@ -317,7 +324,7 @@ int cmd_token_inspect(struct cli *cli) {
         status = EXIT_USAGE;
         goto out;
     }
-    token_validity(i.parts.claims, wall_now_s(), &i.validity);
+    i.validity = token_validity(i.parts.claims, wall_now_s());
     if (jwks_path != NULL) {
         struct token_offer offer = {.token = bytes, .tenant = token_claim(i.parts.claims, "tid")};
         if (cli->tenant != NULL)

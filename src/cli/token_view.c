@@ -73,11 +73,11 @@ static uint64_t distance(int64_t a, int64_t b) {
     return a > b ? (uint64_t)a - (uint64_t)b : (uint64_t)b - (uint64_t)a;
 }
 
-void token_validity(const char *claims, int64_t now_s, struct token_validity *ret) {
+struct token_validity token_validity(const char *claims, int64_t now_s) {
+    struct token_validity validity = {.now = false};
     int64_t exp_s, nbf_s;
-    char *words = ret->words;
-    size_t size = sizeof ret->words;
-    ret->now = false;
+    char *words = validity.words;
+    size_t size = sizeof validity.words;
     if (!time_claim(claims, "exp", &exp_s)) {
         (void)snprintf(words, size, "never valid: it has no time of expiry");
     } else if (exp_s <= now_s) {
@@ -87,10 +87,11 @@ void token_validity(const char *claims, int64_t now_s, struct token_validity *re
         (void)snprintf(words, size, "not valid before %s, in %s", utc(nbf_s).text,
                        out_span(distance(nbf_s, now_s)).text);
     } else {
-        ret->now = true;
+        validity.now = true;
         (void)snprintf(words, size, "valid for %s, until %s", out_span(distance(exp_s, now_s)).text,
                        utc(exp_s).text);
     }
+    return validity;
 }
 
 /* ---- all of them ---- */

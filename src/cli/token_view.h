@@ -13,7 +13,7 @@ struct token_validity {
 };
 
 /** Judge the times in a token's claims; `now_s` is the wall clock, seconds since the epoch. */
-void token_validity(const char *claims, int64_t now_s, struct token_validity *ret);
+struct token_validity token_validity(const char *claims, int64_t now_s);
 
 /** The text of a string claim, without its quotes and with its escapes; empty when it is missing.
  * Borrowed from `claims`. */
