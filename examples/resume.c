@@ -12,11 +12,14 @@
 
 /* Where to start: at the offset in the file, or at the oldest message without one. */
 static void load(const char *path, struct felix_subscribe_options *how) {
+    char line[32], *end = line;
     FILE *file = fopen(path, "r");
     how->start = FELIX_START_EARLIEST;
     if (file == NULL)
         return;
-    if (fscanf(file, "%" SCNu64, &how->offset) == 1)
+    if (fgets(line, sizeof line, file) != NULL)
+        how->offset = strtoull(line, &end, 10);
+    if (end != line)
         how->start = FELIX_START_OFFSET;
     fclose(file);
 }
