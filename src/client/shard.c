@@ -494,7 +494,10 @@ uint64_t shard_expire(struct shard *shard, uint64_t now_ns) {
             break;
         answer(shard, id, FELIX_TIMED_OUT, "the broker did not answer in time");
     }
+    /* felix_connect waits for the first one, though nothing is staged there. */
+    struct felix_client *client = shard->client;
+    bool awaited = client->opening != NULL && shard == client->publisher.shards;
     if (shard->lane == NULL)
-        shard_open(shard, false);
+        shard_open(shard, awaited);
     return next_ns;
 }
