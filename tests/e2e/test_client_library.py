@@ -125,6 +125,40 @@ def test_a_certificate_for_another_name_is_a_tls_error(new_driver, broker):
     assert refusal(driver, "connect", 20000).code == "TLS"
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_a_server_is_named_or_numbered(start_broker, new_driver, name, host):
+    if host == "::1" and not ipv6_works():
+        pytest.skip("this machine has no IPv6")
+    bracketed = f"[{host}]" if ":" in host else host
+    broker = start_broker(quic_bind=f"{'127.0.0.1' if host == 'localhost' else bracketed}:0")
+    driver = new_driver().use(broker)
+    driver.set("server", f"{bracketed}:{broker.port}")
+    driver("connect", 20000)
+    driver.publish(name)
+
+
+def ipv6_works():
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+def test_a_missing_certificate_file_is_named(new_driver, broker):
+    driver = new_driver().use(broker)
+    driver.set("ca_file", "/nowhere/ca.pem")
+    error = refusal(driver, "connect", 20000)
+    assert error.code == "SYSTEM" and "/nowhere/ca.pem" in error.text
+
+
+def test_a_ping_takes_less_than_the_call(driver):
+    started = time.monotonic_ns()
+    (round_trip_ns,) = driver("ping", 10000)
+    assert 0 < int(round_trip_ns) < time.monotonic_ns() - started
+
+
 @pytest.mark.parametrize("wrong", ["rubbish", "expired", "foreign_key", "other_tenant"])
 def test_a_refused_token_is_unauthenticated(new_driver, scope, wrong):
     from felix_testlib import tokens
@@ -256,6 +290,28 @@ def test_unsubscribe_ends_it_at_the_broker(start_broker, new_driver, name):
     for subscription in subscriptions:
         driver("unsubscribe", subscription)
     wait_until(lambda: broker.metric("felix_subscriptions") == 0, 10, "subscriptions are gone")
+
+
+def test_sixty_subscriptions_of_one_client_each_get_everything(driver, name):
+    subscriptions = [driver.subscribe(name) for _ in range(60)]
+    driver.publish(name, count=20)
+    for subscription in subscriptions:
+        assert texts(driver.take(subscription, 20)) == run_of("m", 20)
+
+
+def test_a_reader_that_is_stuck_lets_go_of_its_connection_when_it_leaves(broker, new_driver, name):
+    settings = {"event_stream_recv_window": 65536, "event_conn_recv_window": 65536}
+    driver = new_driver(event_conn_pool=1, **settings).connect(broker)
+    for _ in range(3):
+        stuck = driver.subscribe(name)
+        before = driver.stats()["bytes_in"]
+        driver.publish(name, count=100, size=10000)
+        wait_until(lambda: driver.stats()["bytes_in"] - before > 50000, 20, "its window is full")
+        driver("unsubscribe", stuck)
+        other = driver.subscribe(name + "-other")
+        driver.publish(name + "-other", size=60000, count=3)
+        assert len(driver.take(other, 3)) == 3
+        driver("unsubscribe", other)
 
 
 def test_flush_returns_when_everything_was_answered(driver, name):
@@ -438,14 +494,15 @@ class Restart:
 
     def __init__(self, directory):
         self.directory = directory
-        self.broker = Broker(directory)
+        self.env = {"FELIX_REPLAY_ITEMS": "100000"}
+        self.broker = Broker(directory, env=self.env)
         self.bind = self.broker.address
 
     def kill(self):
         self.broker.kill()
 
     def start(self):
-        self.broker = Broker(self.directory, quic_bind=self.bind)
+        self.broker = Broker(self.directory, env=self.env, quic_bind=self.bind)
 
 
 @pytest.fixture
@@ -474,6 +531,42 @@ def sent_all(driver):
     before = driver.stats()["datagrams_out"]
     time.sleep(0.02)
     return driver.stats()["datagrams_out"] - before <= 1
+
+
+def test_flush_and_ping_of_a_silent_broker_end_in_time(restart, new_driver, name):
+    driver = new_driver().connect(restart.broker)
+    driver.publish(name)
+    restart.broker.pause()
+    driver.pipeline(name, 5)
+    assert refusal(driver, "flush", 100).code == "TIMED_OUT"
+    assert refusal(driver, "ping", 100).code == "TIMED_OUT"
+    restart.broker.resume()
+    driver.flush()
+    assert driver.settle(0) == {"OK": 5}
+
+
+@pytest.mark.parametrize("ack", ["message", "none"])
+def test_a_pipeline_across_a_restart_loses_only_what_was_unanswered(restart, new_driver, name, ack):
+    """What reaches the second broker is one run without a gap, up to the last message."""
+    driver = new_driver(publish_inflight_bytes=1 << 20).connect(restart.broker)
+    subscription = driver.subscribe(name)
+    count = 20000
+    driver.send("pipeline", name, ack, count, 1000, "m")
+    wait_until(lambda: restart.broker.metric("felix_publish_items_total") > 100, 20, "it flows")
+    restart.kill()
+    restart.start()
+    driver.finish()
+    driver.flush()
+    counts = driver.settle()
+    assert sum(counts.values()) == count and set(counts) <= {"OK", "OUTCOME_UNKNOWN"}, counts
+    driver("unsubscribe", subscription)
+    got = driver.take(driver.subscribe(name, start="earliest"), 1)
+    driver.publish(name, text="end")
+    last = count - 1
+    first = int(got[0].text[1:])
+    assert first > 0, "the first broker had nothing"
+    rest = texts(driver.take(0, last - first + 1))
+    assert rest == [f"m{i}" for i in range(first + 1, count)] + ["end0"]
 
 
 def test_publishes_that_were_not_sent_yet_survive_the_restart(restart, new_driver, name):
@@ -584,6 +677,22 @@ def test_close_without_time_answers_what_did_not_finish(restart, new_driver, nam
     driver("close", 100, seconds=10)
     restart.broker.resume()
     assert driver.settle(0) == {"CLOSED": 50}
+
+
+def test_close_after_the_broker_died_takes_no_longer_than_it_may(restart, new_driver, name):
+    driver = new_driver().connect(restart.broker)
+    driver.publish(name)
+    driver.subscribe(name, mode="callback")
+    driver.put("c", name)
+    restart.kill()
+    driver.pipeline(name, 10)
+    started = time.monotonic()
+    driver("close", 200, seconds=10)
+    assert time.monotonic() - started < scaled(5)
+    counts = driver.settle(0)
+    assert sum(counts.values()) == 10 and set(counts) <= {"CLOSED", "OUTCOME_UNKNOWN"}
+    assert driver.event()[2] == "CLOSED"
+    restart.start()
 
 
 def test_close_ends_subscriptions_and_tells_them(driver, name):
