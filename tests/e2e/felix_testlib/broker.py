@@ -70,16 +70,17 @@ class Broker:
     dev         development mode: the broker makes certificate, scope and token by itself
     env, yaml   more settings
     secrets     texts that must appear in no output (tokens, keys)
+    inside      words in front of the command, which must end in exec (nsenter, setarch)
     """
 
     def __init__(self, directory, dev=True, env=None, yaml=None, args=None, secrets=(), ca=None,
-                 quic_bind="127.0.0.1:0", metrics_bind="127.0.0.1:0", wait=True):
+                 quic_bind="127.0.0.1:0", metrics_bind="127.0.0.1:0", inside=(), wait=True):
         self.directory = str(directory)
         self.data_dir = os.path.join(self.directory, "data")
         self.secrets = list(secrets)
         self._ca = ca
         os.makedirs(self.directory, exist_ok=True)
-        command = [binary()]
+        command = [*inside, binary()]
         if dev:
             command += ["--dev"]
         command += ["--data-dir", self.data_dir, "--quic-bind", quic_bind,
@@ -141,7 +142,7 @@ class Broker:
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def path(self, name):
         return os.path.join(self.data_dir, name)
