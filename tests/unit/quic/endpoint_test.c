@@ -263,8 +263,10 @@ static void half_open_ones_end_at_the_handshake_timeout(void **) {
 static bool steal_answer_to_retry(struct net *, bool to_server, uint8_t *data, size_t len) {
     if (!to_server || counter_get(&pair.server.endpoint->counters.retries_sent) == 0)
         return true;
-    memcpy(captured, data, INITIAL_BYTES);
-    captured_bytes = INITIAL_BYTES;
+    if (len == INITIAL_BYTES) {
+        memcpy(captured, data, len);
+        captured_bytes = len;
+    }
     return false;
 }
 
