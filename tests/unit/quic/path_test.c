@@ -143,6 +143,31 @@ static void many_moves_in_a_row(void **) {
     assert_int_equal(pair.client.closed + pair.server.closed, 0);
 }
 
+/* What a telephone does that leaves one network for another: it knows, and takes a fresh id. */
+static void client_that_moves_by_itself_takes_a_fresh_id_each_time(void **) {
+    pair_connect();
+    struct traffic *up = party_send(&pair.client, true, 1, false);
+    struct traffic *down = party_send(&pair.server, true, 1, false);
+    for (unsigned i = 0; i < 10; i++) {
+        pair_pass(500);
+        struct sockaddr_storage local = net_address(10, 0, 1, i, 50000);
+        ngtcp2_path path = *ngtcp2_conn_get_path(pair.client.conn->conn);
+        path.local.addr = (ngtcp2_sockaddr *)&local;
+        net.nat_from = pair.client_address; /* answers reach the one socket that there is */
+        net.nat_to = local;
+        assert_int_equal(
+            ngtcp2_conn_initiate_immediate_migration(pair.client.conn->conn, &path, net.now_ns), 0);
+        pair.client.conn->local = local;
+        traffic_send(up, 20000, false);
+        traffic_send(down, 20000, false);
+        assert_true(pair_run(all_arrived, 20000));
+        char text[64];
+        assert_string_equal(peer_seen_by_server(), sockaddr_text(&local, text));
+    }
+    assert_all_right();
+    assert_int_equal(pair.client.closed + pair.server.closed, 0);
+}
+
 static void quiet_client_is_reached_after_it_said_something_from_its_new_address(void **) {
     pair_connect();
     pair_pass(1000);
@@ -223,6 +248,7 @@ int main(void) {
         PAIR_TEST(transfer_goes_on_from_another_port),
         PAIR_TEST(transfer_goes_on_from_another_host),
         PAIR_TEST(many_moves_in_a_row),
+        PAIR_TEST(client_that_moves_by_itself_takes_a_fresh_id_each_time),
         PAIR_TEST(quiet_client_is_reached_after_it_said_something_from_its_new_address),
         PAIR_TEST(close_reaches_a_client_that_moved),
         PAIR_TEST(lost_close_is_said_again_to_a_client_that_moved),
