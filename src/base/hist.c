@@ -70,6 +70,36 @@ void hist_merge(struct hist *into, const struct hist *from) {
     counter_add(&into->count, added);
 }
 
+/* The smallest value that falls into the bucket. */
+static uint64_t bucket_bottom(size_t index) {
+    return index == 0 ? 0 : bucket_top(index - 1) + 1;
+}
+
+void hist_subtract(struct hist *h, const struct hist *earlier) {
+    uint64_t count = 0;
+    uint64_t min_ns = 0;
+    uint64_t max_ns = 0;
+
+    for (size_t i = 0; i < HIST_BUCKETS; i++) {
+        uint64_t n = counter_get(&h->buckets[i]) - counter_get(&earlier->buckets[i]);
+        counter_set(&h->buckets[i], n);
+        if (n == 0)
+            continue;
+        if (count == 0)
+            min_ns = bucket_bottom(i);
+        max_ns = bucket_top(i);
+        count += n;
+    }
+    if (min_ns < counter_get(&h->min_ns))
+        min_ns = counter_get(&h->min_ns);
+    if (max_ns > counter_get(&h->max_ns))
+        max_ns = counter_get(&h->max_ns);
+    counter_set(&h->count, count);
+    counter_set(&h->sum_ns, counter_get(&h->sum_ns) - counter_get(&earlier->sum_ns));
+    counter_set(&h->min_ns, min_ns);
+    counter_set(&h->max_ns, max_ns);
+}
+
 uint64_t hist_count(const struct hist *h) {
     return counter_get(&h->count);
 }

@@ -38,6 +38,11 @@ void hist_record(struct hist *h, uint64_t value_ns);
  * be recorded to meanwhile: its bucket counts decide the count, so percentiles stay consistent. */
 void hist_merge(struct hist *into, const struct hist *from);
 
+/** Takes out what `earlier`, a copy of the same histogram, held already: what is left is what was
+ * recorded since. Smallest and largest are then edges of buckets, within the usual error. Owner of
+ * `h` only. */
+void hist_subtract(struct hist *h, const struct hist *earlier);
+
 uint64_t hist_count(const struct hist *h);
 uint64_t hist_sum_ns(const struct hist *h);
 

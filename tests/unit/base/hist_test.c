@@ -50,6 +50,29 @@ static void values_below_256_are_exact(void **) {
     }
 }
 
+static void what_was_there_before_can_be_taken_out(void **) {
+    hist_record(&h, 10);
+    hist_record(&h, 5000000);
+    hist_merge(&other, &h);
+    for (uint64_t v = 100; v < 200; v++)
+        hist_record(&h, v);
+    hist_subtract(&h, &other);
+    assert_int_equal(hist_count(&h), 100);
+    assert_int_equal(hist_min_ns(&h), 100);
+    assert_int_equal(hist_max_ns(&h), 199);
+    assert_int_equal(hist_percentile_ns(&h, 50), 149);
+    assert_int_equal(hist_mean_ns(&h), 149);
+}
+
+static void nothing_new_leaves_an_empty_histogram(void **) {
+    hist_record(&h, 77);
+    hist_merge(&other, &h);
+    hist_subtract(&h, &other);
+    assert_int_equal(hist_count(&h), 0);
+    assert_int_equal(hist_percentile_ns(&h, 99), 0);
+    assert_int_equal(hist_mean_ns(&h), 0);
+}
+
 static void a_single_value_is_every_percentile(void **) {
     hist_record(&h, 123456789);
     assert_int_equal(hist_percentile_ns(&h, 0), 123456789);
@@ -164,6 +187,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(empty_answers_zero_everywhere, fresh),
         cmocka_unit_test_setup(values_below_256_are_exact, fresh),
+        cmocka_unit_test_setup(what_was_there_before_can_be_taken_out, fresh),
+        cmocka_unit_test_setup(nothing_new_leaves_an_empty_histogram, fresh),
         cmocka_unit_test_setup(a_single_value_is_every_percentile, fresh),
         cmocka_unit_test_setup(every_power_of_two_and_its_neighbours_err_by_less_than_one_percent,
                                fresh),
