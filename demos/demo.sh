@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What ./dev demo shows: a development broker, the published Python client against it, the health
-# page and the numbers, a short measurement, a clean stop. Ends by itself; leaves nothing behind.
+# page and the numbers, short measurements, a clean stop. Ends by itself; leaves nothing behind.
 # From ./dev: FELIX_BIN_DIR (programs) and FELIX_PYTHON (the virtual environment's interpreter).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -33,13 +33,16 @@ echo "   QUIC on $quic, health and metrics on $http"
 say "2. The published Python client (felix-client from PyPI, unchanged) over QUIC."
 "$FELIX_PYTHON" demos/demo_client.py "$quic" "$work/data" "$http"
 
-if [ -x "$FELIX_BIN_DIR/load" ]; then
-    say "3. How fast it is here: one publisher, ten subscribers, TLS on, one client process."
-    "$FELIX_BIN_DIR/load" --server "$quic" --data-dir "$work/data" --fanout 10 --batch 64 \
-        --payload 256 --total 200000
-    "$FELIX_BIN_DIR/load" --server "$quic" --data-dir "$work/data" --fanout 1 --batch 1 \
-        --payload 256 --total 5000 --acked
-fi
+say "3. How fast it is here, through our client library, TLS on, each with a broker in its own process."
+echo "   one message at a time, 256 bytes, acknowledged, from its making to its last byte at the subscriber:"
+"$FELIX_BIN_DIR/latencydemo" --batch 1 --payload 256 --warmup 200 --total 2000 |
+    grep -E '^  (p50|p99|p999) |accounting'
+echo "   batches of 64 to ten subscribers, 256 bytes (the delay is queueing, not latency):"
+"$FELIX_BIN_DIR/latencydemo" --binary --fanout 10 --batch 64 --payload 256 --total 200000 |
+    grep -E '^    p50 |  delivered throughput|accounting'
+echo "   cache, 32 operations in flight, 256 bytes:"
+"$FELIX_BIN_DIR/cachedemo" --concurrency 32 --payloads 256 --samples 20000 |
+    grep -E '^(put|get_hit|get_miss): |^Cache get' | sed 's/^/  /'
 
 say "4. A stop: what was accepted is delivered, connections are closed with a reason."
 kill -TERM "$broker"
