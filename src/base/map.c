@@ -84,6 +84,11 @@ uint64_t map_hash_keyed(const uint64_t key[2], struct slice bytes) {
     return sip_end(&s);
 }
 
+void map_hash_fix(const uint64_t key[2]) {
+    (void)pthread_once(&process_key_once, process_key_make);
+    memcpy(process_key, key, sizeof process_key);
+}
+
 uint64_t map_hash(struct slice bytes) {
     (void)pthread_once(&process_key_once, process_key_make);
     return map_hash_keyed(process_key, bytes);

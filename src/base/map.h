@@ -18,6 +18,10 @@ uint64_t map_hash(struct slice bytes);
 /** SipHash-1-3 with a given key; for tests against published vectors. */
 uint64_t map_hash_keyed(const uint64_t key[2], struct slice bytes);
 
+/** Replace the key of this process by a known one, so that what depends on the order or place of
+ * entries repeats; for tests and fuzz targets, before the first map is used. */
+void map_hash_fix(const uint64_t key[2]);
+
 struct map_slot {
     uint64_t hash;
     void *entry; /* NULL: free */

@@ -205,6 +205,13 @@ static void u64_map_agrees_with_the_oracle(void **) {
     map_u64_deinit(&map);
 }
 
+/* Last: it changes the key under maps that other tests made. */
+static void a_fixed_key_is_the_one_that_hashes_use(void **) {
+    const uint64_t key[2] = {3, 4};
+    map_hash_fix(key);
+    assert_int_equal(map_hash(slice_str("felix")), map_hash_keyed(key, slice_str("felix")));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hash_matches_the_reference),
@@ -214,6 +221,7 @@ int main(void) {
         cmocka_unit_test_setup(colliding_entries_survive_removals, make_items),
         cmocka_unit_test_setup(walk_with_removals_misses_none, make_items),
         cmocka_unit_test_setup(u64_map_agrees_with_the_oracle, make_items),
+        cmocka_unit_test(a_fixed_key_is_the_one_that_hashes_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
