@@ -49,7 +49,9 @@ struct reader {
 };
 
 static inline struct reader reader_of(struct slice in) {
-    return (struct reader){.at = in.data, .end = in.data + in.len};
+    /* An empty slice may be nowhere, and nothing may be added to nowhere, not even 0. */
+    const uint8_t *at = in.data != NULL ? in.data : (const uint8_t *)"";
+    return (struct reader){.at = at, .end = at + in.len};
 }
 
 static inline size_t reader_left(const struct reader *r) {
