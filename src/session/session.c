@@ -55,7 +55,7 @@ struct session *session_new(struct client_conn *conn, struct quic_stream *stream
     session->stream = stream;
     session->uni = !stream->can_write;
     session->number = server->next_session++;
-    session->opened_ns = clock_now_ns();
+    session->opened_ns = server->now_ns;
     session->conn_next = conn->sessions;
     if (conn->sessions != NULL)
         conn->sessions->conn_prev = session;
