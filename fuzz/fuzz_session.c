@@ -396,6 +396,8 @@ static void check_output(const struct play *play) {
                 check_events((struct peer_stream *)(uintptr_t)s);
             else if (!s->bidi)
                 INVARIANT(s->in_bytes == 0);
+            if (s->quic != NULL) /* nothing is paused: all credit was given back */
+                INVARIANT(s->quic->rx_held_bytes == 0);
             if (s->in_fin || s->quic != NULL)
                 INVARIANT(s->refused || s->in_reset || s->read_at == s->in_bytes);
         }

@@ -162,9 +162,17 @@ void session_free(struct session *session) {
 
 /* ---- ending ---- */
 
+/* What was received and will not be handled is given up in the next turn, not now: the frame that
+ * ends the session may be the one that lies in there. */
+static void give_up_input(struct session *session) {
+    if (session->held != NULL || session->body != NULL)
+        session_schedule_resume(session);
+}
+
 static void close_session(struct session *session) {
     session->state = SESSION_CLOSED;
     leave_unauthenticated(session);
+    give_up_input(session);
     quic_stream_finish(session->stream);
     if (!session->peer_fin)
         quic_stream_stop(session->stream, 0);
@@ -178,6 +186,7 @@ void session_end(struct session *session) {
     if (session->state == SESSION_CLOSED)
         return;
     session->state = SESSION_ENDING;
+    give_up_input(session);
     if (!replies_owed(session))
         close_session(session);
 }
@@ -462,21 +471,29 @@ static bool rerun_waiting(struct session *session) {
                      slice_of(session->body->data + SESSION_BODY_AT, session->frame.body_bytes));
 }
 
+static void end_admission_wait(struct session *session) {
+    if (session->pause != PAUSE_ADMISSION)
+        return;
+    session->pause = PAUSE_NONE;
+    session->conn->waiting_sessions--;
+    session->server->waiting_sessions--;
+}
+
 void session_resume(struct session *session) {
+    if (session->state != SESSION_NEW && session->state != SESSION_READY) {
+        end_admission_wait(session);
+        if (session->held != NULL)
+            quic_stream_consume(session->stream, session->held_len - session->held_at);
+        drop_held(session);
+        drop_body(session);
+        return;
+    }
     if (session->pause == PAUSE_CACHE)
         return;
     if (session->pause == PAUSE_REPLIES && session->stream->unacked_bytes > REPLIES_UNREAD_RESUME)
         return;
-    if (session->pause == PAUSE_ADMISSION) {
-        session->conn->waiting_sessions--;
-        session->server->waiting_sessions--;
-    }
+    end_admission_wait(session);
     session->pause = PAUSE_NONE;
-    if (!reads_input(session)) {
-        if (session->state == SESSION_ENDING && !replies_owed(session))
-            close_session(session);
-        return;
-    }
     if (!rerun_waiting(session))
         return;
     if (session->held != NULL) {

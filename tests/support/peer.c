@@ -223,15 +223,17 @@ static void take_stream(struct peer_stream *stream, size_t bytes) {
     struct quic_stream *quic = stream->quic;
     if (!quic->can_write || quic->write_shut || quic->fin_sent)
         return;
-    if (stream->refused && (quic->unsent_bytes > 0 || quic->fin_queued)) {
-        stream_shut_write(quic);
-        handler_of(stream->peer)->stream_stopped(quic, 0);
-    } else if (!stream->refused) {
-        while (take_some(stream, &bytes))
-            continue;
-        quic->fin_sent = quic->fin_queued && quic->unsent_bytes == 0;
-        stream->in_fin = quic->fin_sent;
+    if (stream->refused) {
+        if (quic->unsent_bytes > 0 || quic->fin_queued) {
+            stream_shut_write(quic);
+            handler_of(stream->peer)->stream_stopped(quic, 0);
+        }
+        return; /* over when the peer acknowledges the RESET_STREAM */
     }
+    while (take_some(stream, &bytes))
+        continue;
+    quic->fin_sent = quic->fin_queued && quic->unsent_bytes == 0;
+    stream->in_fin = quic->fin_sent;
     check_over(stream);
 }
 
@@ -247,7 +249,7 @@ void peer_take(struct peer *peer, size_t bytes) {
 void peer_acknowledge(struct peer *peer, size_t bytes) {
     for (struct peer_stream *stream = peer->streams; stream != NULL; stream = stream->next) {
         struct quic_stream *quic = stream->quic;
-        if (quic == NULL || quic->write_shut)
+        if (quic == NULL)
             continue;
         size_t given = quic->unacked_bytes - quic->unsent_bytes;
         size_t part = given < bytes ? given : bytes;
@@ -265,8 +267,10 @@ void peer_flush(struct peer *peer) {
         if (!peer->closed)
             peer_acknowledge(peer, SIZE_MAX);
     } while (!peer->closed && peer->quic.unacked_bytes > 0);
-    if (!peer->closed)
-        peer_take(peer, SIZE_MAX); /* an end that the last acknowledgement brought */
+    if (peer->closed)
+        return;
+    peer_take(peer, SIZE_MAX); /* an end that the last acknowledgement brought */
+    peer_acknowledge(peer, 0);
 }
 
 struct peer_stream *peer_next_event_stream(struct peer *peer, const struct peer_stream *before) {

@@ -137,6 +137,38 @@ static void answers_keep_the_order_of_requests(void **) {
     world_end(world);
 }
 
+/* What waits behind an answer is not consumed, so that the client's window holds it up; then it is,
+ * to the last byte. */
+static void credit_is_given_when_a_request_is_handled(void **) {
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    begin(2);
+    struct peer_stream *stream = open_ready(world, peer, WORLD_ALL);
+    for (unsigned i = 0; i < 8; i++)
+        say(stream, with_id(MESSAGE_CACHE_GET, names[i], i));
+    assert_true(peer->credit_bytes < peer->sent_bytes);
+    world_settle(world);
+    assert_int_equal(peer->credit_bytes, peer->sent_bytes);
+    world_end(world);
+}
+
+/* The client has not answered our STOP_SENDING: the stream stays, what it sent must not. */
+static void what_follows_the_last_request_is_given_up(void **) {
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    begin(2);
+    for (unsigned i = 0; i < 8; i++) {
+        struct peer_stream *stream = open_ready(world, peer, WORLD_ALL);
+        struct message lone = with_id(MESSAGE_CACHE_GET, names[i], 0);
+        lone.has_request_id = false;
+        say(stream, lone);
+        say(stream, with_id(MESSAGE_CACHE_GET, names[i], 9));
+        world_settle(world);
+        assert_non_null(stream->quic);
+    }
+    assert_int_equal(peer->credit_bytes, peer->sent_bytes);
+    assert_int_equal(world->reactors[0].server.recv_held_bytes, 0);
+    world_end(world);
+}
+
 static void all_reactors_see_one_cache(void **) {
     static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
     begin(2);
@@ -176,7 +208,11 @@ static void a_value_over_the_limit_is_refused(void **) {
     put.value = slice_of(large, sizeof large);
     say(stream, put);
     world_settle(world);
-    hear_error(stream, WIRE_CODE_LIMIT_EXCEEDED);
+    struct message error;
+    hear_message(stream, MESSAGE_ERROR, &error);
+    assert_int_equal(error.code, WIRE_CODE_LIMIT_EXCEEDED);
+    assert_true(slice_is(error.text, "value exceeds the cache's byte limit"));
+    message_deinit(&error);
     hear_silence(stream);
     world_end(world);
 }
@@ -249,6 +285,8 @@ int main(void) {
         cmocka_unit_test(an_entry_lives_as_long_as_its_ttl),
         cmocka_unit_test(a_request_without_an_id_is_answered_once_and_ends_the_stream),
         cmocka_unit_test(answers_keep_the_order_of_requests),
+        cmocka_unit_test(credit_is_given_when_a_request_is_handled),
+        cmocka_unit_test(what_follows_the_last_request_is_given_up),
         cmocka_unit_test(all_reactors_see_one_cache),
         cmocka_unit_test(an_end_while_an_answer_is_awaited_comes_after_it),
         cmocka_unit_test(a_value_over_the_limit_is_refused),
