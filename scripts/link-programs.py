@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Links the programs of a build directory into its bin/: every executable that is not a test.
+"""Links the programs of a build directory into its bin/: what a user runs.
 
     link-programs.py BUILD_DIR
 
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-NOT_PROGRAMS = ("tests", "fuzz", "examples")
+NOT_PROGRAMS = ("bench", "examples", "fuzz", "tests")
 
 
 def programs(build_dir):
