@@ -157,7 +157,7 @@ static int sub_run(struct sub *sub, const struct felix_subscribe_options *option
     status = verdict(sub, err, felix_subscription_dropped(subscription));
     text_deinit(&sub->out);
     felix_unsubscribe(subscription);
-    felix_close(client, cli_timeout_ms(sub->cli));
+    felix_close(client, 0);
     return status;
 }
 

@@ -17,7 +17,7 @@ import pytest
 from felix_testlib import client as clients
 from felix_testlib import tokens
 from felix_testlib.broker import REPO, binary, environment
-from felix_testlib.cli import Cli
+from felix_testlib.cli import Cli, vanish
 from felix_testlib.slow import scaled, wait_until
 
 NS = clients.NAMESPACE
@@ -399,6 +399,34 @@ def test_ping(felix, broker):
     assert 0 < record["min_us"] <= record["mean_us"] <= record["max_us"]
 
 
+# ---- a broker that vanishes
+
+
+@pytest.fixture
+def mortal(start_broker, tmp_path):
+    """A broker that the test kills, and felix with it."""
+    broker = start_broker()
+    cli = Cli.of(broker, tmp_path / "home")
+    yield broker, cli
+    cli.close()
+
+
+def test_a_publish_whose_broker_vanishes_ends_with_3(mortal, name):
+    broker, felix = mortal
+    running = felix.start("pub", name, "x", "--rate", "200", "--count", "100000")
+    wait_until(lambda: broker.metric("felix_publish_items_total") > 0, 10, "published")
+    vanish(broker)
+    assert name in running.end(3).err
+
+
+def test_ctrl_c_ends_a_subscription_at_once_without_its_broker(mortal, name):
+    broker, felix = mortal
+    running = started_sub(felix, broker, name)
+    vanish(broker)
+    running.signal(signal.SIGINT)
+    assert running.end(0).seconds < scaled(3)
+
+
 # ---- finding the broker, and what is said when there is none
 
 
@@ -529,17 +557,17 @@ def test_a_broker_accepts_minted_tokens_for_what_they_permit(lonely, keys, start
 
 
 def test_inspect_shows_what_mint_made(lonely, keys, tmp_path):
-    token = lonely("token", "mint", "--key", keys[0], "--tenant", "t1", "--subject", "p:alice", "--ttl", "2h",
+    token = lonely("token", "mint", "--key", keys[0], "--tenant", "t1", "--subject", "p:alice", "--ttl", "5h",
                    "--perm", "cache.read:cache:t1/default/a", "--perm", "cache.write:cache:t1/default/a").text.strip()  # fmt: skip
     record = lonely("token", "inspect", token, "--jwks", keys[1], "--json").record
     claims = record["claims"]
-    assert (claims["tid"], claims["sub"], claims["exp"] - claims["iat"]) == ("t1", "p:alice", 7200)
+    assert (claims["tid"], claims["sub"], claims["exp"] - claims["iat"]) == ("t1", "p:alice", 18000)
     assert claims["perms"] == ["cache.read:cache:t1/default/a", "cache.write:cache:t1/default/a"]
     assert record["header"]["alg"] == "EdDSA" and record["valid_now"] and record["accepted"]
     (tmp_path / "file").write_text(token + "\n")
     by_file, by_input = lonely("token", "inspect", tmp_path / "file"), lonely("token", "inspect", stdin=token.encode())
     assert by_file.out == by_input.out == lonely("token", "inspect", token).out
-    assert '"p:alice"' in by_file.text and "valid for 2 hours" in by_file.text
+    assert '"p:alice"' in by_file.text and "valid for 5 hours" in by_file.text
 
 
 def test_inspect_verifies(lonely, keys, tmp_path):

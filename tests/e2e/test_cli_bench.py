@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from felix_testlib.cli import Cli
+from felix_testlib.cli import Cli, vanish
 from felix_testlib.slow import scaled, wait_until
 
 LATENCIES = ["min", "p50", "p90", "p99", "p999", "p9999", "max"]
@@ -63,11 +63,10 @@ def test_latency_is_taken_at_every_subscription(felix, name, more):
 
 def test_messages_of_others_on_the_stream_do_not_count(felix, broker, name):
     other = felix.start("pub", name, "x" * 100, "--rate", "500", "--count", "1000000")
-    try:
-        wait_until(lambda: broker.metric("felix_publish_items_total") > 0, 10, "published")
-        check(felix("bench", "latency", name, "--count", "100", "--json").record, 100, 100)
-    finally:
-        other.kill()
+    wait_until(lambda: broker.metric("felix_publish_items_total") > 0, 10, "published")
+    check(felix("bench", "latency", name, "--count", "100", "--json").record, 100, 100)
+    other.signal(signal.SIGINT)
+    other.end(130)
 
 
 def test_sub_counts_and_says_what_is_lost(felix, broker, name):
@@ -115,6 +114,19 @@ def test_ctrl_c_reports_what_was_measured(felix, broker, name):
 def test_a_refusal_fails_the_benchmark(felix, name):
     ended = felix("bench", "pub", name, "--namespace", "nowhere", status=1)
     assert ended.out == b"" and "failed" in ended.err
+
+
+def test_every_publish_is_accounted_for_when_the_broker_vanishes(start_broker, name, tmp_path):
+    broker = start_broker()
+    running = Cli.of(broker, tmp_path / "home").start(
+        "bench", "pub", name, "--duration", "30s", "--timeout", "1s", "--json"
+    )
+    wait_until(lambda: broker.metric("felix_publish_items_total") > 1000, 10, "published")
+    vanish(broker)
+    ended = running.end(3)
+    record = ended.record
+    assert record["sent"] == record["acked"] + record["failed"] + record["lost"]
+    assert record["failed"] > 0 and f"{record['failed']} of {record['sent']} failed" in ended.err
 
 
 def test_a_stall_counts_for_everything_that_it_delayed(start_broker, name, tmp_path):

@@ -9,6 +9,12 @@ from .broker import SANITIZER, binary, environment
 from .slow import scaled
 
 
+def vanish(broker):
+    """Kill a broker whose end is no failure of the test."""
+    broker.kill()
+    broker.settled = True
+
+
 class Ended:
     """What a command left."""
 
