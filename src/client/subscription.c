@@ -95,7 +95,11 @@ static void try_later(struct felix_subscription *subscription, enum felix_err er
     bool established = subscription->opening == NULL;
     drop_lanes(subscription);
     subscription->state = SUBSCRIPTION_WAITING;
-    if ((established && subscription->options.no_resubscribe) || client->closing) {
+    if (client->closing) {
+        subscription_end(subscription, FELIX_CLOSED, "the client was closed");
+        return;
+    }
+    if (established && subscription->options.no_resubscribe) {
         subscription_end(subscription, err, text);
         return;
     }

@@ -495,13 +495,16 @@ class Restart:
     def __init__(self, directory):
         self.directory = directory
         self.env = {"FELIX_REPLAY_ITEMS": "100000"}
+        self.dead = False
         self.broker = Broker(directory, env=self.env)
         self.bind = self.broker.address
 
     def kill(self):
         self.broker.kill()
+        self.dead = True
 
     def start(self):
+        self.dead = False
         self.broker = Broker(self.directory, env=self.env, quic_bind=self.bind)
 
 
@@ -509,7 +512,10 @@ class Restart:
 def restart(tmp_path):
     r = Restart(tmp_path / "restart")
     yield r
-    r.broker.stop()
+    if r.dead:  # the test failed in between
+        r.broker.judge()
+    else:
+        r.broker.stop()
 
 
 def test_publishes_in_flight_when_the_broker_dies_have_an_unknown_outcome(restart, new_driver, name):
@@ -692,6 +698,20 @@ def test_close_after_the_broker_died_takes_no_longer_than_it_may(restart, new_dr
     counts = driver.settle(0)
     assert sum(counts.values()) == 10 and set(counts) <= {"CLOSED", "OUTCOME_UNKNOWN"}
     assert driver.event()[2] == "CLOSED"
+    restart.start()
+
+
+def test_a_connection_lost_while_closing_ends_its_subscription_as_closed(restart, new_driver, name):
+    driver = new_driver(event_conn_pool=1, keep_alive_ms=100).connect(restart.broker)
+    driver.publish(name)
+    subscription = driver.subscribe(name)
+    restart.broker.pause()
+    driver.pipeline(name, 10)
+    driver.send("close", 3000)
+    restart.kill()
+    assert driver.event()[:3] == ["end", str(subscription), "CLOSED"]
+    driver.finish()
+    assert sum(driver.settle(0).values()) == 10
     restart.start()
 
 
