@@ -464,7 +464,6 @@ static void close_with(struct quic_conn *conn, const ngtcp2_ccerr *error, uint64
     ngtcp2_path_storage path;
     ngtcp2_path_storage_zero(&path);
     ngtcp2_pkt_info info;
-    follow_path(conn);
     conn->close.code = error->error_code;
     conn->close.application = error->type == NGTCP2_CCERR_TYPE_APPLICATION;
     ngtcp2_ssize len = ngtcp2_conn_write_connection_close(conn->conn, &path.path, &info, packet,
@@ -600,8 +599,6 @@ void conn_read(struct quic_conn *conn, const struct sockaddr_storage *local,
     switch (rc) {
     case 0:
         conn_mark_dirty(conn);
-        if (!sockaddr_equal(peer, &conn->peer))
-            follow_path(conn);
         conn->offer_blocked = conn->blocked_count > 0;
         return;
     case NGTCP2_ERR_DRAINING:
@@ -629,7 +626,6 @@ void conn_expire(struct quic_conn *conn, uint64_t now_ns) {
     }
     conn_mark_dirty(conn);
     int rc = ngtcp2_conn_handle_expiry(conn->conn, now_ns);
-    follow_path(conn);
     if (rc == NGTCP2_ERR_IDLE_CLOSE) {
         counter_add(&conn->endpoint->counters.idle_closed, 1);
         die_silently(conn, FELIX_TIMED_OUT, "idle timeout", now_ns);
@@ -825,6 +821,7 @@ bool conn_flush(struct quic_conn *conn, uint64_t now_ns) {
         train_add(conn, &train, &path.path, (size_t)len);
     }
     train_send(conn, &train);
+    follow_path(conn); /* writing is where ngtcp2 gives up a path that did not prove itself */
     if (!conn->loopback)
         ngtcp2_conn_update_pkt_tx_time(conn->conn, now_ns);
 

@@ -181,9 +181,11 @@ static void quiet_client_is_reached_after_it_said_something_from_its_new_address
 /* The last word goes where the client is, not where it was. */
 static void close_reaches_a_client_that_moved(void **) {
     pair_connect();
+    pair_pass(1000);
     rebind(2, 50001);
     (void)party_send(&pair.client, true, 10, false);
-    pair_pass(500);
+    pair_pass(6);
+    assert_string_equal(peer_seen_by_server(), "10.0.0.2:50001");
     quic_conn_close(pair.server.conn, 9, "bye");
     assert_true(pair_run(client_ended, 1000));
     assert_string_equal(pair.client.close.reason, "bye");
@@ -237,6 +239,26 @@ static void stolen_packet_from_elsewhere_does_not_carry_the_connection_off(void 
     assert_string_equal(peer_seen_by_server(), "10.0.0.2:50000");
 }
 
+/* The thief proves nothing and the client is silent: the connection is back where it was. */
+static void stolen_connection_falls_back_by_itself(void **) {
+    pair_connect();
+    pair_pass(1000);
+    net.tap = capture;
+    (void)party_send(&pair.client, true, 100, false);
+    pair_pass(5);
+    net.tap = NULL;
+    struct sockaddr_storage thief = net_address(10, 6, 6, 6, 666);
+    net_inject(&thief, &pair.server_address, captured, captured_bytes);
+    net.to_server.lose_permille = 1000;
+    pair_pass(5);
+    assert_string_equal(peer_seen_by_server(), "10.6.6.6:666");
+    pair_pass(5000);
+    assert_string_equal(peer_seen_by_server(), "10.0.0.2:50000");
+    net.to_server.lose_permille = 0;
+    quic_conn_close(pair.server.conn, 9, "bye");
+    assert_true(pair_run(client_ended, 1000));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         PAIR_TEST(path_of_1200_bytes_transfers),
@@ -253,6 +275,7 @@ int main(void) {
         PAIR_TEST(close_reaches_a_client_that_moved),
         PAIR_TEST(lost_close_is_said_again_to_a_client_that_moved),
         PAIR_TEST(stolen_packet_from_elsewhere_does_not_carry_the_connection_off),
+        PAIR_TEST(stolen_connection_falls_back_by_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
