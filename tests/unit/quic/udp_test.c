@@ -212,9 +212,12 @@ static void what_a_full_buffer_refused_leaves_in_order_later(void **) {
     fill();
     send_error = EAGAIN;
     sends_allowed = 1;
-    for (size_t i = 0; i < 5; i++)
+    for (size_t i = 0; i < 4; i++)
         udp_send(&from, &from.local, &to.local, bytes + i * 3000, 3000, 1000);
     assert_true(udp_blocked(&from));
+    sends_allowed = 1; /* there is room again, but others are first */
+    udp_send(&from, &from.local, &to.local, bytes + 12000, 3000, 1000);
+    sends_allowed = 0;
     assert_false(udp_retry(&from));
     sends_allowed = 2;
     assert_false(udp_retry(&from));
