@@ -541,8 +541,8 @@ def test_a_client_whose_port_changes_stays_connected(start_broker, connect_peer,
     for peer in peers:
         events = peer.subscribe(broker.tenant, broker.token, NS, name)[1]
         stream = peer.authenticated(broker.tenant, broker.token)
-        # aioquic replaces every id that the broker retires at once; ngtcp2 1.11 may take that, while
-        # a path is being validated, for more ids than its limit. Seven are enough here.
+        # aioquic replaces every id that the broker retires at once, which ngtcp2 1.11 may take for more
+        # ids than its limit: docs/decisions/006. Seven are enough here.
         peer.quic._replenish_connection_ids = lambda: None
         for i in range(3):
             peer.rebind()
