@@ -291,6 +291,9 @@ static void unknown_variables_give_one_warning_and_those_of_clients_none(void **
     assert_int_equal(setenv("FELIX_PUB_CONN_POOL", "4", 1), 0);
     assert_int_equal(setenv("FELIX_EVENT_CONN_RECV_WINDOW", "4", 1), 0);
     assert_int_equal(setenv("FELIX_CACHE_BENCH_OPS", "4", 1), 0);
+    assert_int_equal(setenv("FELIX_SERVER", "h:1", 1), 0);
+    assert_int_equal(setenv("FELIX_CA_FILE", "ca.pem", 1), 0);
+    assert_int_equal(setenv("FELIX_TOKEN_FILE", "token", 1), 0);
     assert_int_equal(setenv("FELIXIR", "4", 1), 0);
     assert_int_equal(LOAD(), FELIX_OK);
     assert_int_equal(config.warning_count, 0);
