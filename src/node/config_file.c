@@ -371,9 +371,19 @@ void scope_free(struct scope_item *items, size_t count) {
     free(items);
 }
 
+/* A key whose text, escapes included, could be longer than the 1024 characters that YAML looks
+ * ahead for the colon has to be announced. */
+#define PLAIN_KEY_BYTES_MAX 128u
+
 static void print_name(const char *name, const char *indent, const char *end, struct text *out) {
+    bool announced = strlen(name) > PLAIN_KEY_BYTES_MAX;
     text_add(out, indent);
+    text_add(out, announced ? "? " : "");
     text_quoted(out, slice_str(name));
+    if (announced) {
+        text_char(out, '\n');
+        text_add(out, indent);
+    }
     text_add(out, end);
 }
 

@@ -391,6 +391,27 @@ static void printed_configuration_can_be_read_back(void **) {
     text_deinit(&third);
 }
 
+/* YAML finds the colon of a key within 1024 characters or not at all. */
+static void long_names_are_printed_so_that_they_can_be_read_back(void **) {
+    char name[1100], yaml[6000];
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    (void)snprintf(
+        yaml, sizeof yaml,
+        "scope: {tenants: {? %s : {namespaces: {? %s : {streams: [%s], caches: [%s]}}}}}", name,
+        name, name, name);
+    assert_int_equal(parse(yaml), FELIX_OK);
+    struct text printed = {0};
+    config_print_yaml(&config, &printed);
+    assert_int_equal(parse(text_str(&printed)), FELIX_OK);
+    assert_int_equal(config.scope_count, 4);
+    assert_string_equal(config.scope[0].tenant, name);
+    assert_string_equal(config.scope[1].space, name);
+    assert_string_equal(config.scope[2].name, name);
+    assert_string_equal(config.scope[3].name, name);
+    text_deinit(&printed);
+}
+
 static void pages_work_while_the_environment_is_broken(void **) {
     const struct {
         char *flag;
@@ -478,6 +499,7 @@ int main(void) {
         CONFIG_TEST(log_filter_is_checked_but_that_of_other_programs_is_forgiven),
         CONFIG_TEST(scope_becomes_items_with_parents_first),
         CONFIG_TEST(printed_configuration_can_be_read_back),
+        CONFIG_TEST(long_names_are_printed_so_that_they_can_be_read_back),
         CONFIG_TEST(pages_work_while_the_environment_is_broken),
         CONFIG_TEST(check_config_reports_warnings),
         CONFIG_TEST(committed_reference_page_is_the_generated_one),
