@@ -15,7 +15,7 @@
 #include "support/world.h"
 #include "wire/ack.h"
 
-#define STEPS_MAX 256u
+#define STEPS_MAX 100u
 #define STREAMS_MAX 12u
 #define PIECES_MAX 64u /* of one frame: more of them are slow and show nothing new */
 #define PEERS_MAX 4u
