@@ -149,7 +149,7 @@ static const struct quic_handler handler = {
 
 static void write_pem(const char *path, const gnutls_datum_t *pem) {
     FILE *out = fopen(path, "we");
-    assert_non_null(out);
+    INVARIANT(out != NULL);
     assert_int_equal(fwrite(pem->data, 1, pem->size, out), pem->size);
     assert_int_equal(fclose(out), 0);
 }
