@@ -121,6 +121,12 @@ SEEDS = {
     "budget_two_streams": (TWO | TIGHT, READY + READY + publish(ACKED, T1 | A, 1, 1, 60)
                            + publish(ACKED, T1 | B, 2, 1, 60) + select(0)
                            + publish(ACKED, T1 | C, 1, 1, 60) + REFUSE + FIN + SETTLE),
+    "budget_of_the_gone": (TWO | TIGHT, READY + publish(0, T1 | A, 1, 1, 20)
+                           + publish(0, T1 | B, 1, 1, 20) + publish(0, T1 | C, 1, 1, 20) + FIN
+                           + network(255) + SETTLE),
+    "window_of_two": (TWO | SLOW | TIGHT, connect() + subscribed() + subscribed(0, T1 | B)
+                      + READY + publish(ACKED, T1 | A, 1, 9, 90) + network(255, 2) + TURN
+                      + publish(ACKED, T1 | B, 2, 1, 9) + TURN + SETTLE),
     "budget_waits": (TWO | TIGHT | WAIT, READY + publish(0, T1 | A, 1, 1, 60)
                      + publish(0, T1 | B, 2, 1, 60) + publish(0, T1 | C, 2, 1, 60) + SETTLE),
     "fan_out": (TWO, connect(0) + connect(1) + subscribed()

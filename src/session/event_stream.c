@@ -3,7 +3,9 @@
  *
  * The stream is given no more than EVENT_UNSENT_BYTES that are not yet sent: enough to fill the
  * congestion window as it opens, little enough that the queue, with its policy, is where a slow
- * client is felt. Live batches are pointed at; replayed ones get frames of their own, because
+ * client is felt. The connection's send window bounds all of its streams together; who finds it
+ * full waits in line, because nothing will happen on its own stream that could bring it back. Live
+ * batches are pointed at; replayed ones get frames of their own, because
  * they carry this subscription's id and, where negotiated, offsets.
  */
 #include <stdlib.h>
@@ -12,6 +14,35 @@
 #include "session/session.h"
 
 #define EVENT_UNSENT_BYTES ((size_t)256 << 10)
+
+static void join_window(struct event_stream *event) {
+    struct client_conn *conn = event->conn;
+    if (event->in_window)
+        return;
+    event->in_window = true;
+    event->window_next = NULL;
+    event->window_prev = conn->window_tail;
+    if (conn->window_tail != NULL)
+        conn->window_tail->window_next = event;
+    else
+        conn->window_head = event;
+    conn->window_tail = event;
+}
+
+static void leave_window(struct event_stream *event) {
+    struct client_conn *conn = event->conn;
+    if (!event->in_window)
+        return;
+    event->in_window = false;
+    if (event->window_prev != NULL)
+        event->window_prev->window_next = event->window_next;
+    else
+        conn->window_head = event->window_next;
+    if (event->window_next != NULL)
+        event->window_next->window_prev = event->window_prev;
+    else
+        conn->window_tail = event->window_prev;
+}
 
 struct event_stream *event_stream_new(struct session *session, uint64_t subscription_id) {
     struct server *server = session->server;
@@ -39,6 +70,7 @@ void event_stream_free(struct event_stream *event) {
     struct client_conn *conn = event->conn;
     core_unsubscribe(&event->server->core, &event->sub);
     subscription_deinit(&event->sub);
+    leave_window(event);
     if (event->session != NULL)
         event->session->subscribing = NULL;
     if (event->stream != NULL)
@@ -139,14 +171,17 @@ static void write_replay(struct event_stream *event, const struct queued_batch *
         write_replay_frame(event, entry->block, base, count, data, data_bytes);
 }
 
+static bool window_open(const struct client_conn *conn) {
+    return conn->quic->unacked_bytes < conn->server->settings.send_window_bytes;
+}
+
 void event_stream_pump(struct event_stream *event) {
     struct server *server = event->server;
     struct quic_stream *stream = event->stream;
     struct queued_batch entry;
     if (event->sub.queue_count > 0) {
         uint64_t begin_ns = stage_begin(server);
-        while (stream->unsent_bytes < EVENT_UNSENT_BYTES &&
-               event->conn->quic->unacked_bytes < server->settings.send_window_bytes &&
+        while (stream->unsent_bytes < EVENT_UNSENT_BYTES && window_open(event->conn) &&
                subscription_pop(&event->sub, &entry)) {
             if (entry.replay)
                 write_replay(event, &entry);
@@ -158,7 +193,17 @@ void event_stream_pump(struct event_stream *event) {
                 core_popped(&server->core, &event->sub, items);
         }
         stage_end(server, STAGE_ENCODE, begin_ns);
+        if (event->sub.queue_count > 0 && !window_open(event->conn))
+            join_window(event);
     }
     if (event->ended && event->sub.queue_count == 0)
         quic_stream_finish(stream);
+}
+
+void event_streams_go_on(struct client_conn *conn) {
+    while (conn->window_head != NULL && window_open(conn)) {
+        struct event_stream *event = conn->window_head;
+        leave_window(event);
+        event_stream_pump(event);
+    }
 }

@@ -95,6 +95,33 @@ static void expire_unauthenticated(struct server *server) {
     }
 }
 
+/* Bytes of this connection were acknowledged or given up. */
+static void window_moved(struct client_conn *conn) {
+    if (conn->window_head == NULL || conn->in_window_conns)
+        return;
+    conn->in_window_conns = true;
+    conn->window_next = conn->server->window_conns;
+    conn->server->window_conns = conn;
+}
+
+static void leave_window_conns(struct client_conn *conn) {
+    struct client_conn **link = &conn->server->window_conns;
+    if (!conn->in_window_conns)
+        return;
+    conn->in_window_conns = false;
+    while (*link != conn)
+        link = &(*link)->window_next;
+    *link = conn->window_next;
+}
+
+static void serve_windows(struct server *server) {
+    while (server->window_conns != NULL) {
+        struct client_conn *conn = server->window_conns;
+        leave_window_conns(conn);
+        event_streams_go_on(conn);
+    }
+}
+
 static void resume_sessions(struct server *server) {
     struct session *session = server->resume_head;
     server->resume_head = NULL;
@@ -134,6 +161,7 @@ void server_turn(struct server *server, uint64_t now_ns) {
         if (event->stream != NULL)
             event_stream_pump(event);
     }
+    serve_windows(server);
     expire_unauthenticated(server);
     sweep_cache(server);
     counter_set(&server->counters.recv_held_bytes, server->recv_held_bytes);
@@ -141,7 +169,7 @@ void server_turn(struct server *server, uint64_t now_ns) {
 
 bool server_has_work(const struct server *server) {
     return server->resume_head != NULL || server->core.ready_head != NULL ||
-           server->core.open_head != NULL;
+           server->core.open_head != NULL || server->window_conns != NULL;
 }
 
 uint64_t server_deadline(const struct server *server) {
@@ -213,6 +241,7 @@ static void on_conn_closed(struct quic_conn *quic, const struct quic_close *clos
     INVARIANT(conn->sessions == NULL);
     while (conn->events != NULL) /* those whose stream was never opened */
         event_stream_free(conn->events);
+    leave_window_conns(conn);
     if (conn->prev != NULL)
         conn->prev->next = conn->next;
     else
@@ -256,6 +285,7 @@ static void on_stream_stopped(struct quic_stream *stream, uint64_t app_code) {
     struct stream_user *user = stream->user;
     if (user == NULL)
         return;
+    window_moved(stream->conn->user);
     if (user->event != NULL) {
         user->event->stream = NULL;
         event_stream_free(user->event);
@@ -269,6 +299,7 @@ static void on_stream_acked(struct quic_stream *stream) {
     struct stream_user *user = stream->user;
     if (user == NULL)
         return;
+    window_moved(stream->conn->user);
     if (user->event != NULL) {
         event_stream_pump(user->event);
         return;
@@ -294,6 +325,7 @@ static void on_stream_closed(struct quic_stream *stream) {
     struct stream_user *user = stream->user;
     if (user == NULL)
         return;
+    window_moved(stream->conn->user); /* in the next turn it is freed, and with it what it held */
     if (user->session != NULL)
         session_free(user->session);
     if (user->event != NULL) {

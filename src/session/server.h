@@ -56,6 +56,7 @@ struct server {
     struct session *unauth_head, *unauth_tail; /* oldest first */
     struct session *resume_head, *resume_tail; /* may go on reading */
     struct client_conn *conns;
+    struct client_conn *window_conns; /* whose send window may have opened */
     uint64_t admitted_bytes;
     uint32_t waiting_sessions; /* paused for admission */
     uint64_t recv_held_bytes;

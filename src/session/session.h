@@ -32,6 +32,10 @@ struct client_conn {
     uint64_t admitted_bytes;
     uint32_t waiting_sessions; /* paused for admission */
     struct client_conn *prev, *next;
+
+    struct event_stream *window_head, *window_tail; /* wait for the send window, oldest first */
+    bool in_window_conns;
+    struct client_conn *window_next;
 };
 
 /* An acknowledgement that is owed, in request order. */
@@ -162,6 +166,8 @@ struct event_stream {
     bool ended;                /* finish once the queue is empty */
     uint64_t requested_offset; /* of the start position */
     struct event_stream *conn_prev, *conn_next;
+    bool in_window;
+    struct event_stream *window_prev, *window_next;
 };
 
 struct event_stream *event_stream_new(struct session *session, uint64_t subscription_id);
@@ -171,6 +177,8 @@ void event_stream_free(struct event_stream *event);
 bool event_stream_open(struct event_stream *event);
 /** Move queued batches to the QUIC stream as far as it should hold any. */
 void event_stream_pump(struct event_stream *event);
+/** Pump those that wait for the connection's send window, as far as it is open. */
+void event_streams_go_on(struct client_conn *conn);
 
 /* The user of a quic_stream is one of these; the first member tells which. */
 enum stream_role { ROLE_SESSION, ROLE_EVENTS };

@@ -190,6 +190,11 @@ void peer_refuse(struct peer_stream *stream) {
         stream->refused = true;
 }
 
+void peer_close_refused(struct peer_stream *stream) {
+    if (stream->quic != NULL && stream->refused && (!stream->quic->can_read || stream->out_over))
+        stream_over(stream);
+}
+
 static void append(struct peer_stream *stream, const ngtcp2_vec *vec, size_t bytes) {
     if (stream->in_bytes + bytes > stream->in_capacity) {
         stream->in_capacity = (stream->in_bytes + bytes) * 2;

@@ -54,6 +54,10 @@ void peer_send(struct peer_stream *stream, struct slice data, bool fin);
 void peer_reset(struct peer_stream *stream);
 void peer_refuse(struct peer_stream *stream);
 
+/** The transport is done with a stream that the peer refused, though nothing more was offered to
+ * it: it closes with bytes that nobody acknowledged. */
+void peer_close_refused(struct peer_stream *stream);
+
 /** Take at most `bytes` of each stream's queue; then a wish of the server to close is done. */
 void peer_take(struct peer *peer, size_t bytes);
 /** Acknowledge at most `bytes` of each stream. */

@@ -219,6 +219,19 @@ void world_settle(struct world *world) {
     } while (anything_moves(world));
 }
 
+void world_check_rest(const struct world *world) {
+    for (unsigned r = 0; r < world->count; r++) {
+        const struct server *server = &world->reactors[r].server;
+        INVARIANT(server->admitted_bytes == 0 && server->waiting_sessions == 0);
+        for (const struct client_conn *conn = server->conns; conn != NULL; conn = conn->next) {
+            INVARIANT(conn->admitted_bytes == 0 && conn->waiting_sessions == 0);
+            INVARIANT(conn->quic->rx_held_bytes == 0);
+            for (const struct event_stream *e = conn->events; e != NULL; e = e->conn_next)
+                INVARIANT(e->sub.queue_count == 0);
+        }
+    }
+}
+
 /* ---- the end ---- */
 
 static void check_accounts(const struct server *server) {

@@ -58,6 +58,10 @@ void world_turn(struct world *world, unsigned reactor);
 /** Turns of all reactors, all clients taking and acknowledging all, until nothing moves. */
 void world_settle(struct world *world);
 
+/** After world_settle: nobody holds budget or waits for it, all that was received was handled and
+ * given back, and all that was published was sent. */
+void world_check_rest(const struct world *world);
+
 /** Add or remove a stream or cache of a tenant on all reactors. */
 void world_add_stream(struct world *world, const char *tenant, const char *name);
 void world_remove_stream(struct world *world, const char *tenant, const char *name);

@@ -301,6 +301,40 @@ static void a_client_that_does_not_read_is_served_when_it_does(void **) {
     world_end(world);
 }
 
+/* The window of the connection is full of one subscription's bytes when another one gets news.
+ * Nothing happens on that one's stream that would bring it back. */
+static struct peer_stream *begin_with_a_full_window(struct peer_stream **ret_first) {
+    struct world_options options = world_options();
+    options.server.send_window_bytes = 100;
+    begin(&options);
+    *ret_first = subscribe_from("a", START_NONE, 0);
+    struct peer_stream *second = subscribe_from("b", START_NONE, 0);
+    struct peer_stream *from = open_ready(world, world_connect(world, 0), WORLD_ALL);
+    world_say_publish(from, &(struct world_publish){.item_bytes = 200, .fill = 'a'});
+    world_turn(world, 0);
+    peer_take(peer, SIZE_MAX);
+    world_say_publish(from, &(struct world_publish){.stream = "b", .fill = 'b'});
+    world_turn(world, 0);
+    assert_int_equal(second->quic->unacked_bytes, 0);
+    return second;
+}
+
+static void a_window_that_opens_lets_all_subscriptions_go_on(void **) {
+    struct peer_stream *first, *second = begin_with_a_full_window(&first);
+    world_settle(world);
+    assert_string_equal(hear_events(second), "b");
+    world_end(world);
+}
+
+static void a_subscription_that_ends_leaves_its_window_to_the_others(void **) {
+    struct peer_stream *first, *second = begin_with_a_full_window(&first);
+    peer_refuse(first);
+    peer_close_refused(first);
+    world_settle(world);
+    assert_string_equal(hear_events(second), "b");
+    world_end(world);
+}
+
 static void leaving_before_the_answer_leaves_nothing(void **) {
     begin_plain(2);
     struct peer_stream *control = open_ready(world, peer, WORLD_ALL);
@@ -349,6 +383,8 @@ int main(void) {
         cmocka_unit_test(refusing_the_event_stream_unsubscribes),
         cmocka_unit_test(a_deleted_stream_ends_its_event_streams_after_what_is_queued),
         cmocka_unit_test(a_client_that_does_not_read_is_served_when_it_does),
+        cmocka_unit_test(a_window_that_opens_lets_all_subscriptions_go_on),
+        cmocka_unit_test(a_subscription_that_ends_leaves_its_window_to_the_others),
         cmocka_unit_test(leaving_before_the_answer_leaves_nothing),
         cmocka_unit_test(nothing_is_read_after_a_subscribe),
     };
