@@ -103,10 +103,15 @@ static bool either_gave_up(void) {
     return both_ready() || client_ended();
 }
 
-/* A third of everything is lost from the first Initial on: it may take long, or too long, but it
- * ends, and whoever is ready can talk. */
+static bool arrived_or_ended(void) {
+    return all_arrived() || client_ended() || server_ended();
+}
+
+/* A third of everything is lost from the first Initial on. After several losses in a row the next
+ * attempt is many seconds away, so it may take long, or too long: but nothing hangs, most get
+ * through, and what arrives is right. */
 static void handshakes_get_through_heavy_loss(void **) {
-    unsigned ready = 0;
+    unsigned ready = 0, arrived = 0;
     for (unsigned i = 0; i < 30; i++) {
         party_close(&pair.client);
         party_close(&pair.server);
@@ -119,12 +124,16 @@ static void handshakes_get_through_heavy_loss(void **) {
         if (!both_ready())
             continue;
         ready++;
+        if (pair.client.conn == NULL)
+            continue;
         (void)party_send(&pair.client, true, 20000, true);
-        assert_true(pair_run(all_arrived, IDLE_MS));
+        assert_true(pair_run(arrived_or_ended, 4 * (uint64_t)IDLE_MS));
         assert_all_right();
+        arrived += all_arrived();
     }
-    print_message("%u of 30 handshakes in time\n", ready);
+    print_message("%u of 30 handshakes in time, %u transfers whole\n", ready, arrived);
     assert_true(ready >= 15);
+    assert_true(arrived * 10 >= ready * 9);
 }
 
 /* What is held for retransmission stays within what was put in, whatever the network does. */
