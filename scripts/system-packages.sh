@@ -42,6 +42,7 @@ cppcheck|command -v cppcheck
 valgrind|command -v valgrind
 strace|command -v strace
 iproute2|command -v ip
+shellcheck|command -v shellcheck
 "
 
 # packages_missing TABLE: prints the packages of TABLE that are neither installed nor found by probe.
