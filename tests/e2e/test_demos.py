@@ -29,7 +29,9 @@ RATES = (
 ACCOUNT = re.compile(
     r"^  accounting: sent (\d+), expected (\d+), delivered (\d+), dropped (\d+), unaccounted (\d+)$"
 )
-SMALL = ("--warmup", 20, "--total", 200)
+# A machine with much else to do may be silent for longer than the demo's usual patience.
+PATIENT = ("--idle-ms", 30000)
+SMALL = ("--warmup", 20, "--total", 200, *PATIENT)
 
 
 def demo(*args, name="latencydemo", status=0, env=None, home=None, seconds=60):
@@ -121,7 +123,8 @@ def test_a_run_smaller_than_the_buffers_says_so():
 
 
 def test_streams_share_the_load_exactly():
-    done = demo("--pub-stream-count", 3, "--fanout", 2, "--batch", 8, "--total", 100, "--warmup", 7)
+    args = ("--fanout", 2, "--batch", 8, "--total", 100, "--warmup", 7, *PATIENT)
+    done = demo("--pub-stream-count", 3, *args)
     (block,) = blocks(done.stdout)
     assert (block["sampled"], block["received"]) == (34, 34)
     assert block["account"] == [100, 200, 200, 0, 0]
@@ -148,7 +151,7 @@ def test_every_arrangement_delivers_everything(args):
 def test_nothing_is_lost_when_the_broker_can_queue_next_to_nothing():
     """Queues block unless the environment says otherwise, however short they are."""
     args = ("--binary", "--fanout", 10, "--batch", 64, "--payload", 4096, "--total", 3000)
-    done = demo(*args, "--warmup", 0, env={"FELIX_SUBSCRIBER_QUEUE_CAPACITY": 1})
+    done = demo(*args, "--warmup", 0, *PATIENT, env={"FELIX_SUBSCRIBER_QUEUE_CAPACITY": 1})
     (block,) = blocks(done.stdout)
     assert block["account"] == [3000, 30000, 30000, 0, 0]
 
@@ -234,7 +237,7 @@ def test_json_of_a_failed_run_says_why():
 def test_what_the_broker_dropped_is_counted_as_such():
     env = {"FELIX_SUB_QUEUE_POLICY": "drop_new", "FELIX_SUBSCRIBER_QUEUE_CAPACITY": 1}
     args = ("--binary", "--fanout", 10, "--batch", 64, "--payload", 4096, "--total", 3000)
-    done = demo(*args, "--warmup", 0, env=env, status=1)
+    done = demo(*args, "--warmup", 0, *PATIENT, env=env, status=1)
     (block,) = blocks(done.stdout)
     sent, expected, delivered, dropped, unaccounted = block["account"]
     assert (sent, expected) == (3000, 30000)
@@ -247,7 +250,7 @@ def test_what_the_broker_dropped_is_counted_as_such():
 def test_what_a_foreign_broker_dropped_is_unaccounted(start_broker):
     broker = start_broker(env={"FELIX_SUBSCRIBER_QUEUE_CAPACITY": 1})
     args = ("--binary", "--fanout", 10, "--batch", 64, "--payload", 4096, "--total", 3000)
-    done = demo(*args, "--warmup", 0, "--idle-ms", 300, *connect_args(broker), status=1)
+    done = demo(*args, "--warmup", 0, "--idle-ms", 2000, *connect_args(broker), status=1)
     (block,) = blocks(done.stdout)
     sent, expected, delivered, dropped, unaccounted = block["account"]
     assert unaccounted > 0 and dropped == 0
@@ -275,7 +278,7 @@ def test_a_development_broker_is_found_without_flags(broker):
 
 def test_two_runs_on_one_stream_do_not_count_each_other(start_broker):
     broker = start_broker(env={"FELIX_SUB_QUEUE_POLICY": "block", "FELIX_PUB_INGRESS_WAIT": 1})
-    args = ("--fanout", 2, "--batch", 4, "--total", 4000, "--warmup", 100, *connect_args(broker))
+    args = ("--fanout", 2, "--batch", 4, "--total", 4000, *PATIENT, *connect_args(broker))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: demo(*args), range(2)))
     assert [blocks(d.stdout)[0]["account"] for d in done] == [[4000, 8000, 8000, 0, 0]] * 2
