@@ -4,7 +4,8 @@
  * The broker inside is a development node on a free port of 127.0.0.1 with a data directory that
  * disappears with it. It takes its settings from the environment as felix-broker does, except for
  * where it listens and whom it believes. Nothing is dropped (full queues block, publishes wait),
- * unless the environment asks for it. It logs errors only, unless FELIX_LOG or RUST_LOG is set.
+ * unless the environment asks for it. On few cores it does not spin (FELIX_SPIN_US). It logs errors
+ * only, unless FELIX_LOG or RUST_LOG is set.
  *
  * The main thread's.
  */
