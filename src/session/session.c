@@ -18,6 +18,7 @@
 #include "base/cursor.h"
 
 #define BODY_FIRST_BYTES ((size_t)64 << 10)
+#define HELD_CHUNK_BYTES ((size_t)64 << 10)
 #define REPLIES_UNREAD_MAX ((size_t)4 << 20)
 #define REPLIES_UNREAD_RESUME ((size_t)1 << 20)
 
@@ -90,31 +91,48 @@ static void drop_body(struct session *session) {
     session->header_have = 0;
 }
 
-static void drop_held(struct session *session) {
-    if (session->held == NULL)
-        return;
-    hold_memory(session, -(ptrdiff_t)session->held->capacity);
-    buf_unref(session->held);
-    session->held = NULL;
+static void drop_first_held(struct session *session) {
+    struct buf *chunk = session->held;
+    hold_memory(session, -(ptrdiff_t)chunk->capacity);
+    session->held = chunk->next;
     session->held_at = 0;
-    session->held_len = 0;
+    if (session->held == NULL)
+        session->held_last = NULL;
+    buf_unref(chunk);
+}
+
+static void drop_held(struct session *session) {
+    while (session->held != NULL)
+        drop_first_held(session);
+    session->held_bytes = 0;
+}
+
+static void add_held_chunk(struct session *session, size_t wanted_bytes) {
+    /* Most pauses are short and see one small piece; what goes on is a stalled publisher. */
+    bool first = session->held == NULL;
+    struct buf *chunk =
+        buf_new(first && wanted_bytes < HELD_CHUNK_BYTES ? wanted_bytes : HELD_CHUNK_BYTES);
+    chunk->next = NULL;
+    if (first)
+        session->held = chunk;
+    else
+        session->held_last->next = chunk;
+    session->held_last = chunk;
+    session->held_end = 0;
+    hold_memory(session, (ptrdiff_t)chunk->capacity);
 }
 
 static void hold_input(struct session *session, struct slice data) {
-    size_t have = session->held_len - session->held_at;
-    if (session->held == NULL || session->held_len + data.len > session->held->capacity) {
-        struct buf *larger = buf_new((have + data.len) * 2);
-        if (session->held != NULL)
-            memcpy(larger->data, session->held->data + session->held_at, have);
-        drop_held(session);
-        session->held = larger;
-        session->held_at = 0;
-        session->held_len = have;
-        hold_memory(session, (ptrdiff_t)larger->capacity);
+    session->held_bytes += data.len;
+    while (data.len > 0) {
+        if (session->held_last == NULL || session->held_end == session->held_last->capacity)
+            add_held_chunk(session, data.len);
+        size_t room = session->held_last->capacity - session->held_end;
+        size_t n = data.len < room ? data.len : room;
+        memcpy(session->held_last->data + session->held_end, data.data, n);
+        session->held_end += n;
+        data = slice_of(data.data + n, data.len - n);
     }
-    if (data.len > 0)
-        memcpy(session->held->data + session->held_len, data.data, data.len);
-    session->held_len += data.len;
 }
 
 void session_free(struct session *session) {
@@ -411,6 +429,26 @@ static size_t process(struct session *session, struct slice data) {
     return data.len - reader_left(&in);
 }
 
+/* Handle what is held, until it is used up or the next pause or the end of the session. */
+static void process_held(struct session *session) {
+    while (session->held != NULL && reads_input(session)) {
+        const struct buf *chunk = session->held;
+        size_t end = chunk == session->held_last ? session->held_end : chunk->capacity;
+        size_t used =
+            process(session, slice_of(chunk->data + session->held_at, end - session->held_at));
+        quic_stream_consume(session->stream, used);
+        session->held_at += used;
+        session->held_bytes -= used;
+        if (session->held_at < end)
+            break;
+        drop_first_held(session);
+    }
+    if (!reads_input(session) && session->pause == PAUSE_NONE) {
+        quic_stream_consume(session->stream, session->held_bytes);
+        drop_held(session);
+    }
+}
+
 static void check_unread_replies(struct session *session) {
     if (session->pause == PAUSE_NONE && session->stream->unacked_bytes > REPLIES_UNREAD_MAX)
         session->pause = PAUSE_REPLIES;
@@ -482,8 +520,7 @@ static void end_admission_wait(struct session *session) {
 void session_resume(struct session *session) {
     if (session->state != SESSION_NEW && session->state != SESSION_READY) {
         end_admission_wait(session);
-        if (session->held != NULL)
-            quic_stream_consume(session->stream, session->held_len - session->held_at);
+        quic_stream_consume(session->stream, session->held_bytes);
         drop_held(session);
         drop_body(session);
         return;
@@ -496,19 +533,7 @@ void session_resume(struct session *session) {
     session->pause = PAUSE_NONE;
     if (!rerun_waiting(session))
         return;
-    if (session->held != NULL) {
-        struct buf *held = session->held;
-        size_t at = session->held_at, len = session->held_len - session->held_at;
-        size_t used = process(session, slice_of(held->data + at, len));
-        quic_stream_consume(session->stream, used);
-        session->held_at = at + used;
-        if (!reads_input(session) && session->pause == PAUSE_NONE) {
-            quic_stream_consume(session->stream, len - used);
-            drop_held(session);
-        } else if (session->held_at == session->held_len) {
-            drop_held(session);
-        }
-    }
+    process_held(session);
     check_unread_replies(session);
     check_fin(session);
 }

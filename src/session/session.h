@@ -79,8 +79,11 @@ struct session {
     size_t body_have;
     enum pause_reason pause;
     uint64_t admitted_bytes; /* of publishes that the core has not answered */
-    struct buf *held;        /* input that came while paused: held_at .. held_len */
-    size_t held_at, held_len;
+    /* Input that came while paused: a chain of chunks, all full but the last. NULL: none. */
+    struct buf *held, *held_last;
+    size_t held_at;    /* bytes of the first chunk that were handled */
+    size_t held_end;   /* bytes of the last chunk that are filled */
+    size_t held_bytes; /* in the chain, not handled yet */
 
     /* the stream published to last */
     struct buf *route_key;
