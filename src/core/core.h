@@ -76,6 +76,7 @@ struct pending_publish {
 /* A Felix stream as this reactor knows it: its subscriptions here, and, on the owner, its topic. */
 struct fanout {
     struct buf *key;
+    uint64_t incarnation; /* messages about another stream of this name are not for this one */
     uint64_t hash;
     unsigned owner;
     uint32_t refs; /* the registry's and the sessions' route caches' */
@@ -146,8 +147,12 @@ struct slice core_key_slice(const struct buf *key);
 struct fanout *core_find_stream(struct core *core, struct slice key);
 struct cache_entry_point *core_find_cache(struct core *core, struct slice key);
 
-/** Make one here; no effect when it exists. The node calls it on every reactor. */
-void core_add_stream(struct core *core, struct slice key);
+/**
+ * Make one here; no effect when it exists. The node calls it on every reactor. `incarnation` tells
+ * the streams apart that have this name one after the other, while messages about the one before
+ * may still be under way: the same on all reactors, and greater than the last one's.
+ */
+void core_add_stream(struct core *core, struct slice key, uint64_t incarnation);
 void core_add_cache(struct core *core, struct slice key, uint64_t max_bytes);
 
 /**

@@ -107,9 +107,11 @@ void cache_point_unref(struct cache_entry_point *point) {
     free(point);
 }
 
-static struct fanout *add_stream(struct core *core, struct slice key, uint64_t hash) {
+static struct fanout *add_stream(struct core *core, struct slice key, uint64_t hash,
+                                 uint64_t incarnation) {
     struct fanout *fanout = xcalloc(1, sizeof *fanout);
     fanout->key = core_key_new(key);
+    fanout->incarnation = incarnation;
     fanout->hash = hash;
     fanout->owner = (unsigned)(hash % core->reactor_count);
     fanout->refs = 1;
@@ -154,7 +156,7 @@ struct fanout *core_find_stream(struct core *core, struct slice key) {
     uint64_t hash = map_hash(key);
     struct fanout *fanout = map_get_hashed(&core->streams, key, hash);
     if (fanout == NULL && may_make(core, key)) {
-        fanout = add_stream(core, key, hash);
+        fanout = add_stream(core, key, hash, 0);
         core->made_streams++;
     }
     return fanout;
@@ -170,10 +172,10 @@ struct cache_entry_point *core_find_cache(struct core *core, struct slice key) {
     return point;
 }
 
-void core_add_stream(struct core *core, struct slice key) {
+void core_add_stream(struct core *core, struct slice key, uint64_t incarnation) {
     uint64_t hash = map_hash(key);
     if (map_get_hashed(&core->streams, key, hash) == NULL)
-        (void)add_stream(core, key, hash);
+        (void)add_stream(core, key, hash, incarnation);
 }
 
 void core_add_cache(struct core *core, struct slice key, uint64_t max_bytes) {
@@ -236,7 +238,7 @@ void core_receive(struct core *core, struct mail *mail, uint64_t now_ns) {
         if (object->is_cache)
             core_add_cache(core, core_key_slice(mail->key), object->max_bytes);
         else
-            core_add_stream(core, core_key_slice(mail->key));
+            core_add_stream(core, core_key_slice(mail->key), mail->incarnation);
         mail_free(mail);
         return;
     case MAIL_CACHE:

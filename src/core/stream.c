@@ -160,12 +160,13 @@ struct delivery {
     struct fanout *fanout;
 };
 
-static struct mail *mail_new(struct core *core, enum mail_kind kind, size_t bytes,
-                             struct buf *key) {
+static struct mail *mail_new(struct core *core, enum mail_kind kind, size_t bytes, struct buf *key,
+                             uint64_t incarnation) {
     struct mail *mail = xcalloc(1, bytes);
     mail->kind = kind;
     mail->from = core->reactor;
     mail->key = buf_ref(key);
+    mail->incarnation = incarnation;
     return mail;
 }
 
@@ -177,8 +178,8 @@ static void deliver(void *context, struct buf *block) {
         if (fanout->remote_subs[r] == 0 || r == core->reactor)
             continue;
         batch_share(block);
-        struct mail_deliver *mail =
-            (struct mail_deliver *)mail_new(core, MAIL_DELIVER, sizeof *mail, fanout->key);
+        struct mail_deliver *mail = (struct mail_deliver *)mail_new(
+            core, MAIL_DELIVER, sizeof *mail, fanout->key, fanout->incarnation);
         mail->block = buf_ref(block);
         core->host->post(core->host_context, r, &mail->mail);
     }
@@ -250,7 +251,7 @@ static void answer_published(struct core *core, unsigned reactor, struct buf *ke
         return;
     }
     struct mail_published *mail =
-        (struct mail_published *)mail_new(core, MAIL_PUBLISHED, sizeof *mail, key);
+        (struct mail_published *)mail_new(core, MAIL_PUBLISHED, sizeof *mail, key, 0);
     mail->origin = *origin;
     mail->err = err;
     core->host->post(core->host_context, reactor, &mail->mail);
@@ -300,8 +301,8 @@ static void tell_stall(struct core *core, struct fanout *fanout, bool stalled) {
         set_stalled(core, fanout, core->reactor, stalled);
         return;
     }
-    struct mail_stall *mail =
-        (struct mail_stall *)mail_new(core, MAIL_STALL, sizeof *mail, fanout->key);
+    struct mail_stall *mail = (struct mail_stall *)mail_new(core, MAIL_STALL, sizeof *mail,
+                                                            fanout->key, fanout->incarnation);
     mail->stalled = stalled;
     core->host->post(core->host_context, fanout->owner, &mail->mail);
 }
@@ -323,8 +324,8 @@ bool core_publish(struct core *core, struct fanout *fanout, struct buf *body,
                                        .read_ns = read_ns});
         return false;
     }
-    struct mail_publish *mail =
-        (struct mail_publish *)mail_new(core, MAIL_PUBLISH, sizeof *mail, fanout->key);
+    struct mail_publish *mail = (struct mail_publish *)mail_new(core, MAIL_PUBLISH, sizeof *mail,
+                                                                fanout->key, fanout->incarnation);
     buf_share(body);
     mail->origin = *origin;
     mail->body = body;
@@ -377,8 +378,8 @@ void core_subscribe(struct core *core, struct fanout *fanout, struct subscriptio
         core->host->subscribed(core->host_context, sub, err, seq);
         return;
     }
-    struct mail_subscribe *mail =
-        (struct mail_subscribe *)mail_new(core, MAIL_SUBSCRIBE, sizeof *mail, fanout->key);
+    struct mail_subscribe *mail = (struct mail_subscribe *)mail_new(
+        core, MAIL_SUBSCRIBE, sizeof *mail, fanout->key, fanout->incarnation);
     mail->handle = sub->handle;
     mail->start = start;
     mail->offset = offset;
@@ -392,7 +393,8 @@ static void release_at_owner(struct core *core, struct fanout *fanout) {
         fanout->remote_subs[core->reactor]--;
         return;
     }
-    struct mail *mail = mail_new(core, MAIL_UNSUBSCRIBE, sizeof *mail, fanout->key);
+    struct mail *mail =
+        mail_new(core, MAIL_UNSUBSCRIBE, sizeof *mail, fanout->key, fanout->incarnation);
     core->host->post(core->host_context, fanout->owner, mail);
 }
 
@@ -431,8 +433,10 @@ void core_fanout_end(struct core *core, struct fanout *fanout) {
 
 /* ---- messages ---- */
 
+/* NULL also when the name belongs to another stream now. */
 static struct fanout *fanout_of(struct core *core, const struct mail *mail) {
-    return core_find_stream(core, core_key_slice(mail->key));
+    struct fanout *fanout = core_find_stream(core, core_key_slice(mail->key));
+    return fanout != NULL && fanout->incarnation == mail->incarnation ? fanout : NULL;
 }
 
 static void on_publish(struct core *core, struct mail_publish *mail) {
@@ -469,7 +473,8 @@ static void on_subscribe(struct core *core, const struct mail_subscribe *mail) {
             count = fanout->topic.ring_count - at.ring_index;
     }
     struct mail_subscribed *reply = (struct mail_subscribed *)mail_new(
-        core, MAIL_SUBSCRIBED, sizeof *reply + count * sizeof(struct buf *), mail->mail.key);
+        core, MAIL_SUBSCRIBED, sizeof *reply + count * sizeof(struct buf *), mail->mail.key,
+        mail->mail.incarnation);
     reply->handle = mail->handle;
     reply->err = err;
     reply->seq = seq;

@@ -141,7 +141,7 @@ static void add_scope(struct node *node) {
                                item->max_bytes == 0 ? 0
                                                     : share(item->max_bytes, node->reactor_count));
             else
-                core_add_stream(core, slice_of(key, bytes));
+                core_add_stream(core, slice_of(key, bytes), 1);
         }
         free(key);
     }

@@ -79,6 +79,7 @@ struct run {
     size_t publish_count, publish_capacity;
     uint64_t admitted[REACTORS_MAX];
     uint32_t next_item;
+    uint64_t incarnation; /* of the stream that was added last */
     uint64_t random;
     uint64_t items_seen, items_dropped, refused_starts, removals,
         waited; /* did it happen at all? */
@@ -431,8 +432,9 @@ static void step_add_again(void) {
             }
         }
         *log = (struct log){.items = log->items, .capacity = log->capacity};
+        run->incarnation++;
         for (unsigned r = 0; r < run->count; r++)
-            core_add_stream(&run->cores[r], key_of(s));
+            core_add_stream(&run->cores[r], key_of(s), run->incarnation);
     }
 }
 
@@ -480,7 +482,7 @@ static void begin(unsigned reactors, enum queue_policy policy) {
     for (unsigned r = 0; r < reactors; r++) {
         core_init(&run->cores[r], r, reactors, &settings, &host, NULL);
         for (unsigned s = 0; s < STREAMS; s++)
-            core_add_stream(&run->cores[r], key_of(s));
+            core_add_stream(&run->cores[r], key_of(s), 0);
     }
 }
 

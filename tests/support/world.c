@@ -107,8 +107,10 @@ static struct slice key_of(const char *tenant, const char *name, uint8_t out[64]
 
 void world_add_stream(struct world *world, const char *tenant, const char *name) {
     uint8_t key[64];
+    world->incarnation++;
     for (unsigned r = 0; r < world->count; r++)
-        core_add_stream(&world->reactors[r].server.core, key_of(tenant, name, key));
+        core_add_stream(&world->reactors[r].server.core, key_of(tenant, name, key),
+                        world->incarnation);
 }
 
 void world_remove_stream(struct world *world, const char *tenant, const char *name) {

@@ -33,6 +33,7 @@ struct world_reactor {
 struct world {
     unsigned count;
     uint64_t now_ns;
+    uint64_t incarnation; /* of the stream that was added last */
     struct world_reactor reactors[WORLD_REACTORS_MAX];
 };
 

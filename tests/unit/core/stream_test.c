@@ -79,33 +79,39 @@ static void build(unsigned reactors, enum queue_policy policy, uint32_t batches_
     world->count = reactors;
     for (unsigned r = 0; r < reactors; r++) {
         core_init(&world->cores[r], r, reactors, &settings, &host, NULL);
-        core_add_stream(&world->cores[r], key());
+        core_add_stream(&world->cores[r], key(), 1);
     }
 }
 
-/* Deliver until nothing is under way; messages of one sender keep their order. */
+/* Deliver what is under way to one reactor; messages of one sender keep their order. */
+static bool deliver_to(unsigned to) {
+    bool any = false;
+    for (unsigned from = 0; from < world->count; from++) {
+        struct mail *oldest = NULL;
+        for (struct mail *m = world->mail[to][from], *next; m != NULL; m = next) {
+            next = m->next;
+            m->next = oldest;
+            oldest = m;
+        }
+        world->mail[to][from] = NULL;
+        while (oldest != NULL) {
+            struct mail *next = oldest->next;
+            core_receive(&world->cores[to], oldest, 0);
+            oldest = next;
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* Deliver until nothing is under way. */
 static void settle(void) {
     for (bool any = true; any;) {
         any = false;
         for (unsigned r = 0; r < world->count; r++)
             core_tick(&world->cores[r]);
-        for (unsigned to = 0; to < world->count; to++) {
-            for (unsigned from = 0; from < world->count; from++) {
-                struct mail *oldest = NULL;
-                for (struct mail *m = world->mail[to][from], *next; m != NULL; m = next) {
-                    next = m->next;
-                    m->next = oldest;
-                    oldest = m;
-                }
-                world->mail[to][from] = NULL;
-                while (oldest != NULL) {
-                    struct mail *next = oldest->next;
-                    core_receive(&world->cores[to], oldest, 0);
-                    oldest = next;
-                    any = true;
-                }
-            }
-        }
+        for (unsigned to = 0; to < world->count; to++)
+            any = deliver_to(to) || any;
     }
 }
 
@@ -325,6 +331,45 @@ static void leaving_before_the_answer_leaves_nothing_behind(void **) {
     destroy();
 }
 
+/* Remove the stream everywhere and add another one of its name, while messages are under way. */
+static void replace_stream(void) {
+    for (unsigned r = 0; r < world->count; r++) {
+        assert_true(core_remove_stream(&world->cores[r], key()));
+        core_add_stream(&world->cores[r], key(), 2);
+    }
+}
+
+static void a_new_stream_does_not_count_a_subscription_of_the_old_one(void **) {
+    struct subscription subs[2];
+    build(2, QUEUE_DROP_NEW, 8);
+    for (unsigned r = 0; r < 2; r++)
+        subscribe(r, &subs[r], START_NONE, 0);
+    replace_stream();
+    settle();
+    for (unsigned r = 0; r < 2; r++) {
+        struct fanout *fanout = core_find_stream(&world->cores[r], key());
+        for (unsigned q = 0; q < 2; q++)
+            assert_int_equal(fanout->remote_subs[q], 0);
+        leave(r, &subs[r]);
+    }
+    destroy();
+}
+
+static void a_new_stream_is_not_held_up_by_a_queue_of_the_old_one(void **) {
+    struct subscription sub;
+    build(2, QUEUE_BLOCK, 1);
+    unsigned owner = core_find_stream(&world->cores[0], key())->owner;
+    subscribe(1 - owner, &sub, START_NONE, 0);
+    settle();
+    (void)publish(owner, 2, 'a');
+    (void)deliver_to(1 - owner); /* the queue is full, and the owner has yet to hear it */
+    replace_stream();
+    settle();
+    assert_true(publish(owner, 2, 'c'));
+    leave(1 - owner, &sub);
+    destroy();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_reactor_may_publish_and_every_subscriber_gets_it),
@@ -335,6 +380,8 @@ int main(void) {
         cmocka_unit_test(block_holds_publishes_until_there_is_room_and_loses_nothing),
         cmocka_unit_test(removing_a_stream_ends_its_subscriptions_and_answers_what_waited),
         cmocka_unit_test(leaving_before_the_answer_leaves_nothing_behind),
+        cmocka_unit_test(a_new_stream_does_not_count_a_subscription_of_the_old_one),
+        cmocka_unit_test(a_new_stream_is_not_held_up_by_a_queue_of_the_old_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
