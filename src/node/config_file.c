@@ -9,6 +9,7 @@
 #include "node/config_file.h"
 
 #include "base/check.h"
+#include "node/scope.h"
 
 #include <stdlib.h>
 #include <yaml.h>
@@ -206,19 +207,9 @@ static enum felix_err scope_spaces(struct file *file, const struct scope_item *p
     return FELIX_OK;
 }
 
-static int compare_text(const char *a, const char *b) {
-    return strcmp(a != NULL ? a : "", b != NULL ? b : "");
-}
-
 static int compare_items(const void *left, const void *right) {
-    const struct scope_item *a = *(const struct scope_item *const *)left;
-    const struct scope_item *b = *(const struct scope_item *const *)right;
-    if (a->kind != b->kind)
-        return a->kind < b->kind ? -1 : 1;
-    int order = compare_text(a->tenant, b->tenant);
-    if (order == 0)
-        order = compare_text(a->space, b->space);
-    return order != 0 ? order : compare_text(a->name, b->name);
+    return scope_item_compare(*(const struct scope_item *const *)left,
+                              *(const struct scope_item *const *)right);
 }
 
 static enum felix_err refuse_repeated_items(const struct file *file, const yaml_node_t *scope) {

@@ -20,6 +20,7 @@
 
 #include <pthread.h>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "node/node.h"
@@ -35,6 +36,8 @@ struct program {
     struct node *node;
     int signal_fd;
     int watch_fd;
+    int argc; /* the command line, to be read again with the file */
+    char **argv;
 };
 
 /* Certificate, key and key set are watched by their directories, because they are replaced by
@@ -91,6 +94,29 @@ static void reload(struct program *program, const char *why) {
                  F_STR("effect", "the old certificate and keys stay in use"));
 }
 
+/* The scope section of the file, as it is now. Other settings need a new start. */
+static void reload_scope(struct program *program) {
+    struct felix_error error = {0};
+    struct node_scope_changes changes;
+    struct config *fresh = xcalloc(1, sizeof *fresh);
+    enum felix_err err = config_load(fresh, program->argc, program->argv, &error);
+    if (err == FELIX_OK) {
+        struct scope_item *items = fresh->scope;
+        size_t count = fresh->scope_count;
+        fresh->scope = NULL;
+        fresh->scope_count = 0;
+        err = node_set_scope(program->node, items, count, &changes, &error);
+    }
+    if (err != FELIX_OK)
+        LOG_WARN(node, "scope_reload_failed", F_STR("error", error.text),
+                 F_STR("effect", "the old scope stays in use"));
+    else
+        LOG_INFO(node, "scope_reloaded", F_U64("added", changes.added),
+                 F_U64("removed", changes.removed), F_U64("need_restart", changes.altered));
+    config_deinit(fresh);
+    free(fresh);
+}
+
 static int drain(struct program *program, const char *signal_name) {
     uint32_t budget_ms = (uint32_t)program->config.shutdown_drain_timeout_ms;
     LOG_INFO(node, "draining", F_STR("signal", signal_name), F_U64("budget_ms", budget_ms));
@@ -136,6 +162,7 @@ static int serve(struct program *program) {
             continue;
         if (info.ssi_signo == SIGHUP) {
             reload(program, "SIGHUP");
+            reload_scope(program);
             continue;
         }
         pthread_t thread;
@@ -191,6 +218,8 @@ static void announce(const struct program *program) {
 
 /* Returns -1 to go on, or the exit status: the command line was wrong or asked for a page. */
 static int configure(struct program *program, int argc, char **argv) {
+    program->argc = argc;
+    program->argv = argv;
     struct felix_error error = {0};
     struct text page = {0};
     enum felix_err err = config_load(&program->config, argc, argv, &error);

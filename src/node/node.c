@@ -20,9 +20,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "http/server.h"
+#include "node/config_file.h"
 #include "node/identity.h"
 #include "node/metrics.h"
 #include "node/reactor.h"
+#include "node/scope.h"
 
 #define CLOSE_LINGER_NS (50 * NS_PER_MS) /* for the CONNECTION_CLOSE packets to leave */
 
@@ -35,6 +37,9 @@ struct node {
     sem_t drained;
     _Atomic bool ready;
     bool draining;
+    struct scope_item *scope; /* what node_set_scope brought last */
+    size_t scope_count;
+    uint64_t incarnation; /* of the streams of the present scope; 1: the configuration's */
 };
 
 static unsigned cpu_count(void) {
@@ -141,7 +146,7 @@ static void add_scope(struct node *node) {
                                item->max_bytes == 0 ? 0
                                                     : share(item->max_bytes, node->reactor_count));
             else
-                core_add_stream(core, slice_of(key, bytes), 1);
+                core_add_stream(core, slice_of(key, bytes), node->incarnation);
         }
         free(key);
     }
@@ -202,9 +207,10 @@ static enum felix_err start_http(struct node *node, struct felix_error *reterr) 
 }
 
 /* What cannot be kept is not promised. */
-static enum felix_err check_scope(const struct config *config, struct felix_error *reterr) {
-    for (size_t i = 0; i < config->scope_count; i++) {
-        const struct scope_item *item = &config->scope[i];
+static enum felix_err check_scope(const struct scope_item *items, size_t count,
+                                  struct felix_error *reterr) {
+    for (size_t i = 0; i < count; i++) {
+        const struct scope_item *item = &items[i];
         if (item->kind == SCOPE_STREAM && item->durable)
             return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
                              "scope: stream %s/%s/%s is durable, but this version keeps streams in "
@@ -220,9 +226,10 @@ enum felix_err node_start(const struct config *config, struct node **ret,
     struct auth_keyset *keys = NULL;
     struct node *node = xcalloc(1, sizeof *node);
     node->config = config;
+    node->incarnation = 1;
     (void)sem_init(&node->drained, 0, 0);
 
-    enum felix_err err = check_scope(config, reterr);
+    enum felix_err err = check_scope(config->scope, config->scope_count, reterr);
     if (err == FELIX_OK)
         err = identity_prepare(config, &node->identity, reterr);
     if (err == FELIX_OK)
@@ -291,6 +298,7 @@ void node_stop(struct node *node) {
     for (unsigned i = 0; i < node->reactor_count; i++)
         reactor_deinit(&node->reactors[i]);
     free(node->reactors);
+    scope_free(node->scope, node->scope_count);
     (void)sem_destroy(&node->drained);
     explicit_bzero(node->identity.static_secret, sizeof node->identity.static_secret);
     free(node);
@@ -313,6 +321,70 @@ enum felix_err node_reload(struct node *node, struct felix_error *reterr) {
     quic_tls_unref(tls);
     auth_keyset_unref(keys);
     return err;
+}
+
+/* ---- scope ---- */
+
+struct scope_update {
+    struct node *node;
+    struct node_scope_changes *changes;
+};
+
+/* On a development node this namespace's streams and caches come by being used. */
+static bool made_by_use(const struct node *node, const struct scope_item *item) {
+    return node->config->dev && strcmp(item->tenant, DEV_TENANT) == 0 &&
+           strcmp(item->space, DEV_NAMESPACE) == 0;
+}
+
+/* Tell every reactor. */
+static void apply_change(void *context, enum scope_change change, const struct scope_item *item) {
+    struct scope_update *update = context;
+    struct node *node = update->node;
+    bool is_cache = item->kind == SCOPE_CACHE;
+    if (change == SCOPE_ALTERED || made_by_use(node, item)) {
+        update->changes->altered++;
+        return;
+    }
+    if (change == SCOPE_ADDED)
+        update->changes->added++;
+    else
+        update->changes->removed++;
+    struct slice tenant = slice_str(item->tenant);
+    struct slice namespace_ = slice_str(item->space);
+    struct slice name = slice_str(item->name);
+    size_t bytes = core_key_bytes(tenant, namespace_, name);
+    uint8_t *key = xmalloc(bytes);
+    core_key_write(key, tenant, namespace_, name);
+    for (unsigned r = 0; r < node->reactor_count; r++) {
+        struct mail_object *mail = xcalloc(1, sizeof *mail);
+        mail->mail.kind = change == SCOPE_ADDED ? MAIL_ADD : MAIL_REMOVE;
+        mail->mail.key = core_key_new(slice_of(key, bytes));
+        mail->mail.incarnation = node->incarnation;
+        mail->is_cache = is_cache;
+        mail->max_bytes = item->max_bytes == 0 ? 0 : share(item->max_bytes, node->reactor_count);
+        reactor_post(&node->reactors[r], &mail->mail);
+    }
+    free(key);
+}
+
+enum felix_err node_set_scope(struct node *node, struct scope_item *items, size_t count,
+                              struct node_scope_changes *ret, struct felix_error *reterr) {
+    enum felix_err err = check_scope(items, count, reterr);
+    if (err != FELIX_OK) {
+        scope_free(items, count);
+        return err;
+    }
+    struct scope before = {node->config->scope, node->config->scope_count};
+    if (node->incarnation > 1)
+        before = (struct scope){node->scope, node->scope_count};
+    *ret = (struct node_scope_changes){0};
+    node->incarnation++;
+    scope_diff(before, (struct scope){items, count}, apply_change,
+               &(struct scope_update){.node = node, .changes = ret});
+    scope_free(node->scope, node->scope_count);
+    node->scope = items;
+    node->scope_count = count;
+    return FELIX_OK;
 }
 
 uint16_t node_quic_port(const struct node *node) {

@@ -40,6 +40,20 @@ unsigned node_reactors(const struct node *node);
 /** Load FELIX_TLS_CERT and FELIX_TLS_KEY and the key set again; old ones stay on failure. */
 enum felix_err node_reload(struct node *node, struct felix_error *reterr);
 
+struct node_scope_changes {
+    size_t added, removed;
+    size_t altered; /* other settings than before: those count from the next start on */
+};
+
+/**
+ * Let the scope be `items`: streams and caches that are new are made, those that are not among them
+ * are deleted at once (subscriptions end, publishes are refused). Takes `items` as config_load
+ * makes them, also on failure. The thread of node_start. FELIX_INVALID_ARGUMENT when an item cannot
+ * be kept; then nothing changes.
+ */
+enum felix_err node_set_scope(struct node *node, struct scope_item *items, size_t count,
+                              struct node_scope_changes *ret, struct felix_error *reterr);
+
 /**
  * Drain within `budget_ms`: not ready, no new connections, what is queued is delivered, then
  * connections are closed with a reason. Returns true when everything was delivered in time.

@@ -620,3 +620,75 @@ def test_an_idle_broker_makes_no_wake_ups(start_broker, connect_peer, tmp_path, 
             calls += int(fields[3])
     # Attaching itself restarts the waits of a handful of threads.
     assert calls <= 12 + 20 * clients_connected, report.read_text()
+
+
+# ---- the scope, read again
+
+
+def write_scope(s, streams, caches):
+    s.STREAMS, s.CACHES = streams, caches
+    with open(s.broker.config_path, "w") as out:
+        out.write(s.scope_yaml())
+
+
+def publish_is_taken(peer, s, stream):
+    control = peer.authenticated("t1", s.token())
+    control.send(frames.publish("t1", NS, stream, [b"x"], request_id=1))
+    answer = control.frame()
+    if answer.flags == 0:
+        assert answer.json()["type"] == "publish_error" and "stream not found" in answer.json()["message"]
+        return False
+    return frames.decode_ack(answer).ok
+
+
+@pytest.mark.parametrize("reactors", ["1", "2"])
+def test_a_stream_taken_out_of_the_scope_ends_at_once_and_a_new_one_serves(start_scope, connect_peer, reactors):
+    s = start_scope(env={"FELIX_CORE_SHARDS": reactors})
+    peer = connect_peer(s.broker)
+    _, orders = peer.subscribe("t1", s.token(), NS, "orders")
+    _, other = peer.subscribe("t1", s.token(), NS, "other")
+    write_scope(s, ("other", "added"), ("sessions",))
+    s.broker.signal(signal.SIGHUP)
+    orders.expect_fin(10)
+    assert not publish_is_taken(peer, s, "orders")
+    wait_until(lambda: publish_is_taken(peer, s, "added"), 10, "the new stream")
+    # What stayed was not touched.
+    assert publish_is_taken(peer, s, "other") and other.payloads(1) == [b"x"]
+    assert "event=scope_reloaded added=2 removed=2 need_restart=0" in s.broker.log()  # two tenants
+
+
+def test_a_cache_taken_out_of_the_scope_is_gone_and_comes_back_empty(start_scope, connect_peer):
+    s = start_scope()
+    peer = connect_peer(s.broker)
+
+    def ask(type_, **more):
+        control = peer.authenticated("t1", s.token())
+        control.send(frames.message(type_, tenant_id="t1", namespace=NS, cache="sessions", key="k",
+                                    request_id=1, **more))  # fmt: skip
+        return control.json()
+
+    assert ask("cache_put", value="AAAA")["type"] == "cache_ok"
+    write_scope(s, ("orders",), ())
+    s.broker.signal(signal.SIGHUP)
+    wait_until(lambda: ask("cache_get")["type"] == "error", 10, "the end of the cache")
+    write_scope(s, ("orders",), ("sessions",))
+    s.broker.signal(signal.SIGHUP)
+    wait_until(lambda: ask("cache_get")["type"] == "cache_value", 10, "the new cache")
+    assert ask("cache_get")["value"] is None
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    ["scope: [", "scope:\n  tenants:\n    t1:\n      namespaces:\n        default:\n          streams: [a, a]\n",
+     "scope:\n  tenants:\n    t1:\n      namespaces:\n        default:\n          streams:\n"
+     "            - other: {durable: true}\n"],
+    ids=["no yaml", "twice", "durable"],
+)  # fmt: skip
+def test_a_scope_that_cannot_be_used_changes_nothing(start_scope, connect_peer, yaml):
+    s = start_scope()
+    peer = connect_peer(s.broker)
+    with open(s.broker.config_path, "w") as out:
+        out.write(yaml)
+    s.broker.signal(signal.SIGHUP)
+    wait_until(lambda: "scope_reload_failed" in s.broker.log(), 10, "the failure in the log")
+    assert publish_is_taken(peer, s, "orders")

@@ -86,7 +86,7 @@ class Broker:
         command += ["--data-dir", self.data_dir, "--quic-bind", quic_bind,
                     "--metrics-bind", metrics_bind]  # fmt: skip
         if yaml is not None:
-            path = os.path.join(self.directory, "felix.yml")
+            path = self.config_path = os.path.join(self.directory, "felix.yml")
             with open(path, "w") as out:
                 out.write(yaml)
             command += ["--config", path]
