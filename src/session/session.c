@@ -109,7 +109,7 @@ static void drop_held(struct session *session) {
 
 static void add_held_chunk(struct session *session, size_t wanted_bytes) {
     /* Most pauses are short and see one small piece; what goes on is a stalled publisher. */
-    bool first = session->held == NULL;
+    bool first = session->held_last == NULL;
     struct buf *chunk =
         buf_new(first && wanted_bytes < HELD_CHUNK_BYTES ? wanted_bytes : HELD_CHUNK_BYTES);
     chunk->next = NULL;
