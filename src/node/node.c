@@ -126,6 +126,19 @@ static struct core_settings core_settings_of(const struct config *config, unsign
     };
 }
 
+/* The registry's key of a stream or cache. Returned owned. */
+static struct buf *key_of(const struct scope_item *item) {
+    struct slice tenant = slice_str(item->tenant);
+    struct slice namespace_ = slice_str(item->space);
+    struct slice name = slice_str(item->name);
+    size_t bytes = core_key_bytes(tenant, namespace_, name);
+    uint8_t *key = xmalloc(bytes);
+    core_key_write(key, tenant, namespace_, name);
+    struct buf *block = core_key_new(slice_of(key, bytes));
+    free(key);
+    return block;
+}
+
 /* Before the threads run: the scope of the configuration, on every reactor. */
 static void add_scope(struct node *node) {
     const struct config *config = node->config;
@@ -133,22 +146,17 @@ static void add_scope(struct node *node) {
         const struct scope_item *item = &config->scope[i];
         if (item->kind != SCOPE_STREAM && item->kind != SCOPE_CACHE)
             continue; /* tenants and namespaces exist by what is in them */
-        struct slice tenant = slice_str(item->tenant);
-        struct slice namespace_ = slice_str(item->space);
-        struct slice name = slice_str(item->name);
-        size_t bytes = core_key_bytes(tenant, namespace_, name);
-        uint8_t *key = xmalloc(bytes);
-        core_key_write(key, tenant, namespace_, name);
+        struct buf *key = key_of(item);
         for (unsigned r = 0; r < node->reactor_count; r++) {
             struct core *core = &node->reactors[r].server.core;
             if (item->kind == SCOPE_CACHE)
-                core_add_cache(core, slice_of(key, bytes),
+                core_add_cache(core, core_key_slice(key),
                                item->max_bytes == 0 ? 0
                                                     : share(item->max_bytes, node->reactor_count));
             else
-                core_add_stream(core, slice_of(key, bytes), node->incarnation);
+                core_add_stream(core, core_key_slice(key), node->incarnation);
         }
-        free(key);
+        buf_unref(key);
     }
 }
 
@@ -349,22 +357,17 @@ static void apply_change(void *context, enum scope_change change, const struct s
         update->changes->added++;
     else
         update->changes->removed++;
-    struct slice tenant = slice_str(item->tenant);
-    struct slice namespace_ = slice_str(item->space);
-    struct slice name = slice_str(item->name);
-    size_t bytes = core_key_bytes(tenant, namespace_, name);
-    uint8_t *key = xmalloc(bytes);
-    core_key_write(key, tenant, namespace_, name);
+    struct buf *key = key_of(item);
     for (unsigned r = 0; r < node->reactor_count; r++) {
         struct mail_object *mail = xcalloc(1, sizeof *mail);
         mail->mail.kind = change == SCOPE_ADDED ? MAIL_ADD : MAIL_REMOVE;
-        mail->mail.key = core_key_new(slice_of(key, bytes));
+        mail->mail.key = buf_ref(key);
         mail->mail.incarnation = node->incarnation;
         mail->is_cache = is_cache;
         mail->max_bytes = item->max_bytes == 0 ? 0 : share(item->max_bytes, node->reactor_count);
         reactor_post(&node->reactors[r], &mail->mail);
     }
-    free(key);
+    buf_unref(key);
 }
 
 enum felix_err node_set_scope(struct node *node, struct scope_item *items, size_t count,
