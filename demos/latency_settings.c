@@ -6,6 +6,7 @@
 #include "latency_settings.h"
 
 #include "base/check.h"
+#include "base/cpu.h"
 #include "base/options.h"
 #include "cli/out.h"
 #include "env_args.h"
@@ -156,7 +157,7 @@ static void add_pools(struct rows *rows, struct latency_settings *s, struct give
     add_number(rows, "--pub-stream-count", &c->stream_count, 1, 4096, &given->one_case,
                "Felix streams that share the load (1)");
     add_number(rows, "--sub-conns", &c->sub_conns, 0, 256, &given->one_case,
-               "subscriber clients; 0: the publisher's (1)");
+               "subscriber clients; 0: the publisher's (1; below four processors 0)");
     add_flag(rows, "--sub-dedicated-thread", ARG_FLAG, &c->dedicated, &given->one_case,
              "the sampled subscriber has a client of its own");
     add_flag(rows, "--sub-shared-thread", ARG_FLAG_OFF, &c->dedicated, &given->one_case,
@@ -182,7 +183,8 @@ static void set_defaults(struct latency_settings *settings) {
                  .pub_conns = 4,
                  .pub_streams_per_conn = 2,
                  .stream_count = 1,
-                 .sub_conns = 1,
+                 /* With few processors one thread does what the client has to do. */
+                 .sub_conns = cpu_usable() < 4 ? 0 : 1,
                  .shaping = true},
         .idle_ms = 2000,
         .payloads = {0, 256, 1024, 4096},

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <ftw.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -92,15 +91,6 @@ static size_t add_lossless(struct target *target, const char **argv, size_t argc
     return argc;
 }
 
-/* Broker, clients and publisher want a core each; a reactor that looks again before it sleeps would
- * take one from them. On two cores this is 67 us instead of 91 us at the median of single
- * acknowledged messages, and 30 us instead of 37 us of single cache operations. */
-static bool may_spin(void) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 3;
-}
-
 /* The environment's settings, but neither its addresses nor its identities: the broker is ours. */
 static enum felix_err load_config(struct target *target, const char *const *flags,
                                   struct felix_error *reterr) {
@@ -122,8 +112,6 @@ static enum felix_err load_config(struct target *target, const char *const *flag
                             ""};
     size_t argc = 16;
     argc = add_lossless(target, argv, argc);
-    if (!env_set("FELIX_SPIN_US") && !may_spin())
-        argv[argc++] = "--spin-us=0";
     if (!log_is_wanted()) {
         argv[argc++] = "--log";
         argv[argc++] = "error";

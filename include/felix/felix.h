@@ -1,11 +1,14 @@
 /*
  * libfelix: the client of the Felix message broker.
  *
- * A client is one background thread with its QUIC connections. Every handle may be used from any
- * thread at the same time. Callbacks run on the background thread, right where the bytes
- * arrived: they must not block, and they may call every function of this header that is marked
- * "may be called from a callback" (these never block; a publish from there leaves with the same
- * turn). Everything that a call gives by pointer in a callback is borrowed until it returns.
+ * A client is its QUIC connections and one background thread that serves them. Every handle may be
+ * used from any thread at the same time. A thread that waits in a call serves the connections
+ * itself meanwhile (FELIX_CALLER_IO=0 leaves it to the background thread). Callbacks run on the
+ * thread that does, one at a time, right where the bytes arrived: they must not block nor take a
+ * lock that a thread holds while it waits in a call of this library, and they may call every
+ * function of this header that is marked "may be called from a callback" (these never block; a
+ * publish from there leaves with the same turn). Everything that a call gives by pointer in a
+ * callback is borrowed until it returns.
  *
  * Errors: functions return enum felix_err, FELIX_OK being 0. felix_last_error() tells, per thread,
  * what was tried, with what value and what to do.
@@ -129,7 +132,7 @@ struct felix_bytes {
 };
 
 /** The answer to one publish call, or why there is none. FELIX_OUTCOME_UNKNOWN: the connection
- * was lost after sending; it is not sent again. Runs on the background thread. */
+ * was lost after sending; it is not sent again. Runs as a callback. */
 typedef void (*felix_publish_done)(void *context, enum felix_err err, const char *error_text);
 
 /**
@@ -173,12 +176,12 @@ struct felix_message {
     bool has_offset;
 };
 
-/** A run of messages that arrived together. Runs on the background thread. */
+/** A run of messages that arrived together. Runs as a callback. */
 typedef void (*felix_on_messages)(void *context, felix_subscription *subscription,
                                   const struct felix_message *messages, size_t count);
 
 /** The subscription ended: FELIX_CLOSED by the broker (stream deleted) or by us, or an error
- * that resubscribing cannot mend. Runs once, on the background thread. */
+ * that resubscribing cannot mend. Runs once, as a callback. */
 typedef void (*felix_on_end)(void *context, felix_subscription *subscription, enum felix_err err,
                              const char *error_text);
 
@@ -246,7 +249,7 @@ FELIX_API enum felix_err felix_cache_get(felix_client *client, const char *ns, c
 FELIX_API enum felix_err felix_cache_delete(felix_client *client, const char *ns, const char *cache,
                                             const char *key, struct felix_bytes *ret_old);
 
-/** The same without blocking; `done` runs once on the background thread. May be called from a
+/** The same without blocking; `done` runs once, as a callback. May be called from a
  * callback. Keys and values are copied. */
 FELIX_API enum felix_err felix_cache_put_async(felix_client *client, const char *ns,
                                                const char *cache, const char *key,

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -18,6 +19,15 @@
 enum { LOOP_AWAKE, LOOP_ASLEEP };
 
 #define EVENTS_PER_WAIT 16
+#define LOOKS_PER_YIELD 8
+
+/* A look takes less than a microsecond; who comes back after this was not running. */
+#define PREEMPTED_NS (40 * NS_PER_US)
+#define PAUSE_MIN_NS NS_PER_MS
+#define PAUSE_MAX_NS (128 * NS_PER_MS)
+/* So many spins in vain, and the next waits go without; ever more of them. */
+#define MISSES_ALLOWED 4
+#define SKIPS_MAX 64
 
 enum felix_err loop_init(struct loop *loop, uint64_t spin_ns) {
     *loop = (struct loop){.spin_ns = spin_ns};
@@ -109,21 +119,67 @@ static struct timespec timespec_of(uint64_t ns) {
     return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 }
 
-void loop_wait(struct loop *loop, uint64_t deadline_ns, bool (*has_work)(void *), void *context) {
-    static const struct timespec no_wait = {0};
-    uint64_t now_ns;
+static bool may_spin(struct loop *loop, uint64_t now_ns) {
+    struct loop_spin *spin = &loop->spin;
+    if (now_ns - loop->last_active_ns >= loop->spin_ns || now_ns < spin->paused_ns)
+        return false;
+    if (spin->skips == 0)
+        return true;
+    spin->skips--;
+    return false;
+}
 
-    do {
-        if (dispatch(loop, &no_wait) > 0 || (has_work != NULL && has_work(context)))
-            return;
-        now_ns = clock_now_ns();
-        if (now_ns >= deadline_ns)
-            return;
-    } while (now_ns - loop->last_active_ns < loop->spin_ns);
+static void spin_hit(struct loop_spin *spin) {
+    spin->misses = 0;
+    spin->pause_ns /= 2;
+}
+
+static void spin_miss(struct loop_spin *spin) {
+    if (++spin->misses < MISSES_ALLOWED)
+        return;
+    uint32_t excess = spin->misses - MISSES_ALLOWED;
+    spin->skips = excess < 6 ? (uint32_t)1 << excess : SKIPS_MAX;
+}
+
+static void spin_preempted(struct loop_spin *spin, uint64_t now_ns) {
+    spin->pause_ns = spin->pause_ns * 2 < PAUSE_MAX_NS ? spin->pause_ns * 2 : PAUSE_MAX_NS;
+    if (spin->pause_ns < PAUSE_MIN_NS)
+        spin->pause_ns = PAUSE_MIN_NS;
+    spin->paused_ns = now_ns + spin->pause_ns;
+}
+
+/* Look again until the spin time is over; whether something was found. */
+static bool spin(struct loop *loop, uint64_t *now_ns, uint64_t deadline_ns,
+                 bool (*has_work)(void *), void *context) {
+    static const struct timespec no_wait = {0};
+    unsigned looks = 0;
+    while (*now_ns < deadline_ns && *now_ns - loop->last_active_ns < loop->spin_ns) {
+        uint64_t before_ns = *now_ns;
+        if (dispatch(loop, &no_wait) > 0 || (has_work != NULL && has_work(context))) {
+            spin_hit(&loop->spin);
+            return true;
+        }
+        /* Whoever else wants this processor gets it now, not at the end of our slice. */
+        if (++looks % LOOKS_PER_YIELD == 0)
+            (void)sched_yield();
+        *now_ns = clock_now_ns();
+        if (*now_ns - before_ns > PREEMPTED_NS) {
+            spin_preempted(&loop->spin, *now_ns);
+            return false;
+        }
+    }
+    spin_miss(&loop->spin);
+    return false;
+}
+
+void loop_wait(struct loop *loop, uint64_t deadline_ns, bool (*has_work)(void *), void *context) {
+    uint64_t now_ns = clock_now_ns();
+    if (may_spin(loop, now_ns) && spin(loop, &now_ns, deadline_ns, has_work, context))
+        return;
 
     atomic_store(&loop->state, LOOP_ASLEEP);
     if (has_work == NULL || !has_work(context)) {
-        struct timespec timeout = timespec_of(deadline_ns - now_ns);
+        struct timespec timeout = timespec_of(deadline_ns > now_ns ? deadline_ns - now_ns : 0);
         (void)dispatch(loop, deadline_ns == LOOP_NO_DEADLINE ? NULL : &timeout);
         loop->wakeups++;
     }

@@ -21,13 +21,23 @@ struct loop_source {
     void (*on_ready)(struct loop_source *source, uint32_t epoll_events);
 };
 
+/* Whether to look again before blocking: not where it rarely finds anything, nor where other
+ * threads want the processor. */
+struct loop_spin {
+    uint32_t misses;    /* spins in a row that found nothing */
+    uint32_t skips;     /* waits that still go without one */
+    uint64_t paused_ns; /* until then nobody spins, because we were preempted while we did */
+    uint64_t pause_ns;  /* how long, doubled each time */
+};
+
 struct loop {
     int epoll_fd;
     int wake_fd;
     uint64_t spin_ns;        /* how long to look again before blocking; 0: never */
     uint64_t last_active_ns; /* when work was last done */
-    _Atomic uint32_t state;  /* awake, asleep, or woken: see loop.c */
-    uint64_t wakeups;        /* returns from a blocking wait */
+    struct loop_spin spin;
+    _Atomic uint32_t state; /* awake, asleep, or woken: see loop.c */
+    uint64_t wakeups;       /* returns from a blocking wait */
 };
 
 /** Opens the descriptors. FELIX_SYSTEM when the system refuses. */
@@ -49,10 +59,11 @@ static inline void loop_mark_active(struct loop *loop, uint64_t now_ns) {
 }
 
 /**
- * Dispatch what is ready; when nothing is, spin for the rest of the spin time and then block
- * until something is ready, loop_wake is called or the monotonic clock reaches `deadline_ns`.
- * `has_work` (may be NULL) is asked right before blocking, after the loop has declared itself
- * asleep: true keeps it from blocking, so that a wake-up between two looks is never lost.
+ * Dispatch what is ready; when nothing is, spin for the rest of the spin time, where that has
+ * helped lately, and then block until something is ready, loop_wake is called or the monotonic
+ * clock reaches `deadline_ns`. `has_work` (may be NULL) is asked right before blocking, after the
+ * loop has declared itself asleep: true keeps it from blocking, so that a wake-up between two looks
+ * is never lost.
  */
 void loop_wait(struct loop *loop, uint64_t deadline_ns, bool (*has_work)(void *), void *context);
 

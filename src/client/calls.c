@@ -9,8 +9,13 @@
 #include "client/client.h"
 #include "client/last_error.h"
 
+void client_call_begin(struct felix_client *client, struct client_call *call) {
+    waiter_reset(&call->waiter);
+    driver_expect(client);
+}
+
 enum felix_err client_call_wait(struct felix_client *client, struct client_call *call) {
-    (void)waiter_wait(&call->waiter, UINT64_MAX, client->spin_ns);
+    (void)driver_wait(client, &call->waiter, UINT64_MAX);
     return call->err == FELIX_OK ? FELIX_OK : last_error_set(call->err, "%s", call->text);
 }
 
@@ -23,7 +28,7 @@ void client_call_answer(struct client_call *call, enum felix_err err, const char
 static enum felix_err check_blocking(struct felix_client *client, const char *what) {
     if (client == NULL)
         return last_error_set(FELIX_INVALID_ARGUMENT, "%s: client is NULL", what);
-    if (io_is_thread(client))
+    if (driver_is_thread(client))
         return last_error_set(FELIX_INVALID_ARGUMENT, "%s from a callback", what);
     if (atomic_load_explicit(&client->closed, memory_order_relaxed))
         return last_error_set(FELIX_CLOSED, "the client is closed");
@@ -64,7 +69,7 @@ enum felix_err felix_flush(felix_client *client, uint32_t timeout_ms) {
         .due_ns = clock_now_ns() + timeout_ms * NS_PER_MS,
     };
     publisher_mark(&client->publisher, flush.marks);
-    waiter_reset(&flush.call.waiter);
+    client_call_begin(client, &flush.call);
     io_post(client, &flush.call.command);
     err = client_call_wait(client, &flush.call);
     free(flush.marks);
@@ -171,7 +176,7 @@ enum felix_err felix_ping(felix_client *client, uint32_t timeout_ms, uint64_t *r
         return err;
     struct client_ping ping = {.call.command.run = run_ping, .start_ns = clock_now_ns()};
     ping.due_ns = ping.start_ns + timeout_ms * NS_PER_MS;
-    waiter_reset(&ping.call.waiter);
+    client_call_begin(client, &ping.call);
     io_post(client, &ping.call.command);
     err = client_call_wait(client, &ping.call);
     if (err == FELIX_OK && ret_ns != NULL)

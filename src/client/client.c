@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "client/last_error.h"
 #include "quic/tls.h"
 
@@ -57,7 +58,7 @@ static struct felix_client *client_new(const struct felix_options *options, stru
     client->server_name = xstrdup(named ? settings->server_name : address->host);
     client->peer = *peer;
     client->tls = quic_tls_ref(tls);
-    client->spin_ns = wait_may_spin(is_loopback(peer)) ? settings->spin_us * NS_PER_US : 0;
+    client->spin_ns = cpu_usable() > 1 ? settings->spin_us * NS_PER_US : 0;
     client->timeout_ns = settings->request_timeout_ms * NS_PER_MS;
     client->closing_due_ns = UINT64_MAX;
     rng_seed(&client->rng, rand_u64());
@@ -131,11 +132,12 @@ static enum felix_err await_open(struct felix_client *client, uint64_t deadline_
                                  size_t capacity) {
     struct client_call call = {.command.run = run_opening};
     struct io_command stop = {.run = stop_opening};
-    waiter_reset(&call.waiter);
+    client_call_begin(client, &call);
     io_post(client, &call.command);
-    if (!waiter_wait(&call.waiter, deadline_ns, client->spin_ns)) {
+    if (!driver_wait(client, &call.waiter, deadline_ns)) {
+        driver_expect(client);
         io_post(client, &stop);
-        (void)waiter_wait(&call.waiter, UINT64_MAX, 0);
+        (void)driver_wait(client, &call.waiter, UINT64_MAX);
     }
     (void)snprintf(text, capacity, "%s", call.text);
     return call.err;
@@ -152,7 +154,7 @@ static enum felix_err try_address(const struct felix_options *options, struct qu
         client_free(client);
         return err;
     }
-    if (io_start(client) != FELIX_OK) {
+    if (driver_start(client) != FELIX_OK) {
         io_deinit(client);
         client_free(client);
         return last_error_set(FELIX_SYSTEM, "cannot start a thread");
@@ -305,12 +307,12 @@ void felix_close(felix_client *client, uint32_t timeout_ms) {
     if (client == NULL)
         return;
     OBJ_CHECK(client, CLIENT_MAGIC);
-    INVARIANT(!io_is_thread(client));
+    INVARIANT(!driver_is_thread(client));
     atomic_store_explicit(&client->closed, true, memory_order_relaxed);
     client->ending.command.run = run_ending;
     client->ending.due_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
     io_post(client, &client->ending.command);
-    (void)pthread_join(client->io.thread, NULL);
+    driver_join(client);
     io_deinit(client);
     client_free(client);
     buf_thread_trim();

@@ -3,7 +3,7 @@
  * caches over them.
  *
  * Settings, addresses and credentials are immutable after felix_connect. Everything else belongs
- * to the background thread unless its own header says how it is shared.
+ * to the driver (driver.h) unless its own header says how it is shared.
  */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
@@ -23,7 +23,7 @@
 
 #define CLIENT_MAGIC 0x464c5843u
 
-/* Written by the background thread, read by any. */
+/* Written by the driver, read by any. */
 struct client_counters {
     counter connections, connects, reconnects;
     counter received, receive_bytes, receive_dropped;
@@ -31,7 +31,7 @@ struct client_counters {
     counter publish_acked, publish_failed;
 };
 
-/* A blocking call that the background thread answers: lies on the caller's stack. */
+/* A blocking call that the driver answers: lies on the caller's stack. */
 struct client_call {
     struct io_command command;
     struct waiter waiter;
@@ -76,9 +76,11 @@ struct felix_client {
     uint64_t closing_due_ns; /* UINT64_MAX unless closing */
 };
 
+/** Begin a call on this stack: next it is posted, then waited for. */
+void client_call_begin(struct felix_client *client, struct client_call *call);
 /** Wait for the answer to a call that was posted; sets the thread's last error. */
 enum felix_err client_call_wait(struct felix_client *client, struct client_call *call);
-/** Answer it. Background thread; `call` must not be touched afterwards. */
+/** Answer it. Driver; `call` must not be touched afterwards. */
 void client_call_answer(struct client_call *call, enum felix_err err, const char *text);
 
 /** The first publish stream is authenticated: felix_connect returns. */

@@ -1,14 +1,8 @@
-/*
- * A turn: read what the socket holds (frames reach their owners, callbacks run), run the commands
- * of the application threads, look at due timers, then let the endpoint write everything at once.
- * Nothing to do: spin for a moment, then sleep until a packet, a command or a timer.
- */
 #include "client/io.h"
 
 #include <errno.h>
 #include <linux/errqueue.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -18,8 +12,6 @@
 #include "client/client.h"
 
 #define COMMAND_ROUNDS_PER_TURN 4
-
-static _Thread_local const struct felix_client *thread_client;
 
 /* ---- the endpoint's handler ---- */
 
@@ -127,11 +119,11 @@ static bool was_refused(int fd) {
 }
 
 static void on_socket(struct loop_source *source, uint32_t epoll_events) {
-    struct client_io *io =
-        (struct client_io *)((char *)source - offsetof(struct client_io, socket));
-    io->readable = true; /* EPOLLOUT is seen to by the flush */
-    if ((epoll_events & EPOLLERR) != 0 && was_refused(source->fd))
-        client_refused(io->endpoint->user);
+    struct io_watch *watch =
+        (struct io_watch *)((char *)source - offsetof(struct io_watch, socket));
+    watch->readable = true; /* EPOLLOUT is seen to by the flush */
+    if ((epoll_events & EPOLLERR) != 0)
+        watch->failed = true;
 }
 
 /* Without this a closed port is silence, and a broker that died is noticed by a timeout only. */
@@ -170,24 +162,48 @@ enum felix_err io_init(struct felix_client *client, struct felix_error *reterr) 
         .reactor_count = 1,
     };
     rand_bytes(options.static_secret, sizeof options.static_secret);
-    if (loop_init(&io->loop, client->spin_ns) != FELIX_OK)
+    if (loop_init(&io->background.loop, client->spin_ns) != FELIX_OK)
         return error_set(reterr, FELIX_SYSTEM, 0, "cannot open an event loop");
-    enum felix_err err = quic_endpoint_new(&options, &io->endpoint, reterr);
-    if (err == FELIX_OK) {
-        ask_for_errors(io->endpoint->udp.fd, client->peer.ss_family);
-        io->socket = (struct loop_source){.fd = io->endpoint->udp.fd, .on_ready = on_socket};
-        err = loop_add(&io->loop, &io->socket, EPOLLIN);
+    if (loop_init(&io->caller.loop, client->spin_ns) != FELIX_OK) {
+        loop_deinit(&io->background.loop);
+        return error_set(reterr, FELIX_SYSTEM, 0, "cannot open an event loop");
     }
-    if (err != FELIX_OK)
+    enum felix_err err = quic_endpoint_new(&options, &io->endpoint, reterr);
+    if (err != FELIX_OK) {
         io_deinit(client);
+        return err;
+    }
+    ask_for_errors(io->endpoint->udp.fd, client->peer.ss_family);
     io->timer_due_ns = LOOP_NO_DEADLINE;
-    return err;
+    io_watch_socket(client, &io->background, true);
+    return FELIX_OK;
 }
 
 void io_deinit(struct felix_client *client) {
     quic_endpoint_free(client->io.endpoint);
     client->io.endpoint = NULL;
-    loop_deinit(&client->io.loop);
+    loop_deinit(&client->io.background.loop);
+    loop_deinit(&client->io.caller.loop);
+}
+
+static void watch_for(struct client_io *io, struct io_watch *watch, uint32_t events) {
+    if (watch->added && watch->events == events)
+        return;
+    if (watch->added) {
+        loop_change(&watch->loop, &watch->socket, events);
+    } else {
+        watch->socket = (struct loop_source){.fd = io->endpoint->udp.fd, .on_ready = on_socket};
+        enum felix_err err = loop_add(&watch->loop, &watch->socket, events);
+        INVARIANT(err == FELIX_OK);
+        watch->added = true;
+    }
+    watch->events = events;
+}
+
+void io_watch_socket(struct felix_client *client, struct io_watch *watch, bool on) {
+    struct client_io *io = &client->io;
+    bool blocked = quic_endpoint_blocked(io->endpoint);
+    watch_for(io, watch, on ? EPOLLIN | (blocked ? (uint32_t)EPOLLOUT : 0) : 0);
 }
 
 /* ---- commands ---- */
@@ -197,14 +213,14 @@ void io_post(struct felix_client *client, struct io_command *command) {
     struct io_command *head = atomic_load_explicit(&io->inbox, memory_order_relaxed);
     do {
         command->next = head;
-        /* Sequentially consistent, as the sleeping loop's look at the inbox must be: loop.c. */
+        /* Sequentially consistent, as the driver's look at the inbox before it sleeps or leaves
+         * must be: loop.c, driver.c. */
     } while (!atomic_compare_exchange_weak(&io->inbox, &head, command));
     if (head == NULL)
-        loop_wake(&io->loop);
+        driver_wake(client);
 }
 
-static bool has_command(void *context) {
-    struct felix_client *client = context;
+bool io_has_command(const struct felix_client *client) {
     return atomic_load(&client->io.inbox) != NULL;
 }
 
@@ -229,8 +245,9 @@ static bool run_commands(struct felix_client *client) {
     return true;
 }
 
-bool io_is_thread(const struct felix_client *client) {
-    return thread_client == client;
+void io_drain(struct felix_client *client) {
+    while (run_commands(client))
+        continue;
 }
 
 /* ---- timers ---- */
@@ -249,63 +266,39 @@ static void run_timers(struct felix_client *client) {
     io_timer_at(client, next_ns);
 }
 
-/* ---- the thread ---- */
+/* ---- a turn ---- */
 
-static void await_writable(struct client_io *io) {
-    bool blocked = quic_endpoint_blocked(io->endpoint);
-    if (blocked == io->awaits_writable)
+static void take_events(struct felix_client *client, struct io_watch *watch) {
+    struct client_io *io = &client->io;
+    io->readable = io->readable || watch->readable;
+    watch->readable = false;
+    if (!watch->failed)
         return;
-    io->awaits_writable = blocked;
-    loop_change(&io->loop, &io->socket, EPOLLIN | (blocked ? (uint32_t)EPOLLOUT : 0));
+    watch->failed = false;
+    if (was_refused(io->endpoint->udp.fd))
+        client_refused(client);
 }
 
-static void turn(struct felix_client *client) {
+uint64_t io_turn(struct felix_client *client, struct io_watch *watch) {
     struct client_io *io = &client->io;
-    bool worked = io->readable;
+    uint64_t datagrams = counter_get(&io->endpoint->counters.datagrams_in);
     io->now_ns = clock_now_ns();
-    if (io->readable)
-        io->readable = quic_endpoint_receive(io->endpoint, io->now_ns);
+    take_events(client, watch);
+    bool more = io->readable && quic_endpoint_receive(io->endpoint, io->now_ns);
+    bool received = counter_get(&io->endpoint->counters.datagrams_in) != datagrams;
+    bool worked = received;
     for (int round = 0; round < COMMAND_ROUNDS_PER_TURN && run_commands(client); round++)
         worked = true;
     run_timers(client);
-    bool more = quic_endpoint_flush(io->endpoint, io->now_ns);
+    bool unsent = quic_endpoint_flush(io->endpoint, io->now_ns);
     client_after_turn(client);
-    await_writable(io);
+    io_watch_socket(client, watch, true);
     if (worked)
-        loop_mark_active(&io->loop, io->now_ns);
-    if (io->stop || io->readable)
-        return;
+        loop_mark_active(&watch->loop, io->now_ns);
+    /* Where something came, more may have come: the next turn looks before this thread sleeps. */
+    io->readable = more || received || unsent;
+    if (io->readable)
+        return 0;
     uint64_t due_ns = quic_endpoint_deadline(io->endpoint);
-    if (io->timer_due_ns < due_ns)
-        due_ns = io->timer_due_ns;
-    if (more)
-        due_ns = 0; /* only look whether something came in */
-    loop_wait(&io->loop, due_ns, has_command, client);
-}
-
-static void *run_thread(void *argument) {
-    struct felix_client *client = argument;
-    thread_client = client;
-    while (!client->io.stop)
-        turn(client);
-    client_shut(client);
-    /* What was posted while the thread ended is answered, not left hanging. */
-    while (run_commands(client))
-        continue;
-    thread_client = NULL;
-    buf_thread_trim();
-    return NULL;
-}
-
-enum felix_err io_start(struct felix_client *client) {
-    /* The application's signals are for the application's threads. */
-    sigset_t all, before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&client->io.thread, NULL, run_thread, client);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return FELIX_SYSTEM;
-    (void)pthread_setname_np(client->io.thread, "felix-client");
-    return FELIX_OK;
+    return io->timer_due_ns < due_ns ? io->timer_due_ns : due_ns;
 }

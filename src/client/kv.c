@@ -464,15 +464,20 @@ static void answer_blocking(void *context, enum felix_err err, const char *error
 
 static enum felix_err wait_for(struct felix_client *client, struct cache_call *call,
                                struct blocking_call *blocking) {
-    if (client != NULL && io_is_thread(client))
+    if (client != NULL && driver_is_thread(client))
         return last_error_set(FELIX_INVALID_ARGUMENT,
                               "a blocking cache call from a callback; use the async one");
-    waiter_reset(&blocking->call.waiter);
+    if (client == NULL)
+        return start(client, call); /* says so */
+    client_call_begin(client, &blocking->call);
     call->done = answer_blocking;
     call->context = blocking;
     enum felix_err err = start(client, call);
     call->context = NULL;
-    return err == FELIX_OK ? client_call_wait(client, &blocking->call) : err;
+    if (err == FELIX_OK)
+        return client_call_wait(client, &blocking->call);
+    driver_expect_not(client);
+    return err;
 }
 
 enum felix_err felix_cache_put(felix_client *client, const char *ns, const char *cache,

@@ -3,7 +3,7 @@
  *
  * Further workers open when all open ones are busy, so a lone caller keeps one connection.
  * Answers are matched by request id; an error carries none and belongs to the oldest request,
- * because a broker answers in order. The background thread, but for the calls of felix.h.
+ * because a broker answers in order. The driver, but for the calls of felix.h.
  */
 #ifndef CLIENT_KV_H
 #define CLIENT_KV_H

@@ -3,7 +3,7 @@
  *
  * A bidirectional lane writes `auth` first and is ready once the broker has answered; a lane for
  * a stream that the broker opened is ready at once. Whoever opened it (a shard, a cache worker,
- * a subscription, a ping) is its owner and hears from it through lane_ops. The background thread
+ * a subscription, a ping) is its owner and hears from it through lane_ops. The driver
  * only. Source: wire specification, sections 2.6, 6.1 to 6.3, 8.4; wire extensions 1.2.
  */
 #ifndef CLIENT_LANE_H

@@ -2,7 +2,7 @@
  * A link: one place of a connection pool, over all QUIC connections that fill it in turn.
  *
  * Opens on first use, authenticates each stream with the token as it is when the stream opens, and
- * after a loss opens again with growing, jittered pauses. The background thread only.
+ * after a loss opens again with growing, jittered pauses. The driver only.
  */
 #ifndef CLIENT_LINK_H
 #define CLIENT_LINK_H
@@ -36,6 +36,7 @@ struct link {
     bool was_open; /* at least once */
     char *token;   /* read last; present once the link opened */
     struct lane *lanes;
+    unsigned subscriptions;      /* that are assigned to this connection */
     unsigned subscribing;        /* requests without an answer: an unknown hello may be theirs */
     struct event_lane *unpaired; /* event streams that no subscription has claimed yet */
     unsigned unpaired_count;

@@ -1,5 +1,5 @@
 /*
- * The messages of one subscription between the background thread, who pushes frames, and the
+ * The messages of one subscription between the driver, who pushes frames, and the
  * application thread in felix_next, who takes messages one by one.
  *
  * A block is a frame's worth of messages in one buffer. Blocks that were read are not freed by
@@ -35,11 +35,11 @@ struct message_queue {
     enum felix_queue_policy policy;
     size_t messages_max; /* not for FELIX_QUEUE_BLOCK: there the stream's window is the bound */
     size_t bytes_max;
-    size_t collect_bytes; /* so much is read before the background thread is told */
+    size_t collect_bytes; /* so much is read before the driver is told */
     /* Under the lock. */
     struct queue_block *head, *tail;
     size_t messages, bytes;
-    struct queue_block *spent; /* read, for the background thread to free */
+    struct queue_block *spent; /* read, for the driver to free */
     size_t spent_bytes;
     size_t credit_bytes;
     uint64_t dropped;
@@ -77,7 +77,7 @@ enum queue_take {
 };
 
 /** Take the next message; its bytes stay valid until the next call. `*ret_collect` is set when
- * enough was read that the background thread should collect. The reader. */
+ * enough was read that the driver should collect. The reader. */
 enum queue_take message_queue_take(struct message_queue *queue, struct felix_message *ret,
                                    bool *ret_collect);
 

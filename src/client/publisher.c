@@ -99,14 +99,30 @@ void budget_release(struct budget *budget, size_t bytes) {
     budget_wake(budget);
 }
 
+struct budget_need {
+    struct budget *budget;
+    size_t bytes;
+    bool taken;
+};
+
+static bool try_need(void *context) {
+    struct budget_need *need = context;
+    need->taken = budget_try(need->budget, need->bytes);
+    return need->taken;
+}
+
 static enum felix_err take_budget(struct felix_client *client, size_t bytes) {
     struct budget *budget = &client->publisher.budget;
     if (budget_try(budget, bytes))
         return FELIX_OK;
-    if (io_is_thread(client))
+    if (driver_is_thread(client))
         return last_error_set(FELIX_WOULD_BLOCK, "%zu bytes of publishes are in flight already",
                               budget->max);
-    enum felix_err err = budget_wait(budget, bytes, clock_now_ns() + client->timeout_ns);
+    uint64_t deadline_ns = clock_now_ns() + client->timeout_ns;
+    struct budget_need need = {.budget = budget, .bytes = bytes};
+    if (driver_until(client, try_need, &need, deadline_ns) && need.taken)
+        return FELIX_OK;
+    enum felix_err err = budget_wait(budget, bytes, deadline_ns);
     if (err == FELIX_TIMED_OUT)
         return last_error_set(err, "no room for %zu bytes among the %zu bytes in flight", bytes,
                               budget->max);
@@ -307,7 +323,7 @@ static void answer_call(void *context, enum felix_err err, const char *error_tex
 
 static enum felix_err publish(struct felix_client *client, struct publish_call *call) {
     bool blocking = call->done == NULL && call->ack != FELIX_ACK_NONE;
-    if (blocking && io_is_thread(client))
+    if (blocking && driver_is_thread(client))
         return last_error_set(FELIX_INVALID_ARGUMENT,
                               "an acknowledged publish from a callback needs `done`");
     enum felix_err err = prepare(client, call);
@@ -322,11 +338,14 @@ static enum felix_err publish(struct felix_client *client, struct publish_call *
         return stage(client, call);
     struct client_call answer;
     struct publish_call waiting = *call;
-    waiter_reset(&answer.waiter);
+    client_call_begin(client, &answer);
     waiting.done = answer_call;
     waiting.context = &answer;
     err = stage(client, &waiting);
-    return err == FELIX_OK ? client_call_wait(client, &answer) : err;
+    if (err == FELIX_OK)
+        return client_call_wait(client, &answer);
+    driver_expect_not(client);
+    return err;
 }
 
 enum felix_err felix_publish(felix_client *client, const char *ns, const char *stream,

@@ -6,7 +6,7 @@
 
 #include "client/shard.h"
 
-/* Bytes of publishes that are not finished. Any thread takes, the background thread gives. */
+/* Bytes of publishes that are not finished. Any thread takes, the driver gives. */
 struct budget {
     _Atomic size_t used;
     size_t max;

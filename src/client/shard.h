@@ -1,10 +1,10 @@
 /*
  * A shard: one publish lane and what waits for it. Shared by application threads, who stage
- * frames under its lock, and the background thread, who hands them to the transport.
+ * frames under its lock, and the driver, who hands them to the transport.
  *
  * Frames are encoded straight into the shard's current chunk, and the transport sends from that
  * chunk by reference. So a small publish costs one copy of its payload, no allocation of its own,
- * and a wake-up only when the background thread sleeps.
+ * and a wake-up only when the driver sleeps.
  */
 #ifndef CLIENT_SHARD_H
 #define CLIENT_SHARD_H
@@ -58,7 +58,7 @@ struct shard {
     size_t tail_used;
     size_t tail_taken; /* handed over up to here */
     size_t tail_budget_bytes;
-    struct buf *spare;        /* the next chunk, from the background thread's free list */
+    struct buf *spare;        /* the next chunk, from the driver's free list */
     uint64_t staged_bytes;    /* ever */
     uint64_t staged_id;       /* newest request whose frame was staged */
     struct request *requests; /* ring indexed by id: first_id .. next_id - 1 */
@@ -87,7 +87,7 @@ void shard_deinit(struct shard *shard);
 /* ---- staging; any thread ---- */
 
 void shard_lock(struct shard *shard);
-/** Unlocks and, if something was staged, tells the background thread. */
+/** Unlocks and, if something was staged, tells the driver. */
 void shard_unlock(struct shard *shard);
 
 /** A new request; its frame is to be staged next, under the same lock. Returns its id. */
@@ -102,7 +102,7 @@ void shard_commit(struct shard *shard, size_t bytes, size_t budget_bytes);
 /** Stage a block of its own. Takes `buf`. */
 void shard_stage_block(struct shard *shard, struct buf *buf, size_t bytes, size_t budget_bytes);
 
-/* ---- background thread ---- */
+/* ---- the driver ---- */
 
 /** Open the lane if it is wanted and may be. */
 void shard_open(struct shard *shard, bool eager);

@@ -261,6 +261,20 @@ static void post_collect(struct felix_subscription *s) {
     (void)pthread_mutex_unlock(&s->client_lock);
 }
 
+/* The first connection that is not full, so that what arrives together comes in few packets; when
+ * all are, the one with the fewest. */
+static struct link *choose_link(struct felix_client *client) {
+    struct link *links = client->links[POOL_EVENT];
+    struct link *fewest = &links[0];
+    for (unsigned i = 0; i < client->link_count[POOL_EVENT]; i++) {
+        if (links[i].subscriptions < client->settings->event_conn_subscriptions)
+            return &links[i];
+        if (links[i].subscriptions < fewest->subscriptions)
+            fewest = &links[i];
+    }
+    return fewest;
+}
+
 static void run_start(struct felix_client *client, struct io_command *command) {
     struct felix_subscription *s =
         (struct felix_subscription *)((char *)command - offsetof(struct felix_subscription, start));
@@ -277,8 +291,8 @@ static void run_start(struct felix_client *client, struct io_command *command) {
     if (s->next != NULL)
         s->next->prev = s;
     subscriber->first = s;
-    unsigned at = subscriber->next_link++ % client->link_count[POOL_EVENT];
-    s->link = &client->links[POOL_EVENT][at];
+    s->link = choose_link(client);
+    s->link->subscriptions++;
     s->due_ns = client->io.now_ns + client->timeout_ns;
     io_timer_at(client, s->due_ns);
     subscription_try(s);
@@ -304,7 +318,6 @@ static struct felix_subscription *new_subscription(struct felix_client *client, 
                        settings->event_stream_recv_window);
     (void)pthread_mutex_init(&s->client_lock, NULL);
     s->client = client;
-    s->spin_ns = client->spin_ns;
     s->start.run = run_start;
     return s;
 }
@@ -314,7 +327,7 @@ enum felix_err felix_subscribe(felix_client *client, const char *ns, const char 
                                felix_subscription **ret) {
     if (client == NULL || ns == NULL || stream == NULL || ret == NULL)
         return last_error_set(FELIX_INVALID_ARGUMENT, "felix_subscribe: an argument is NULL");
-    if (io_is_thread(client))
+    if (driver_is_thread(client))
         return last_error_set(FELIX_INVALID_ARGUMENT, "felix_subscribe from a callback");
     if (!utf8_valid(slice_str(ns)) || !utf8_valid(slice_str(stream)))
         return last_error_set(FELIX_INVALID_ARGUMENT, "namespace or stream is not UTF-8");
@@ -325,7 +338,7 @@ enum felix_err felix_subscribe(felix_client *client, const char *ns, const char 
         return last_error_set(FELIX_CLOSED, "the client is closed");
     struct client_call call;
     struct felix_subscription *s = new_subscription(client, ns, stream, options);
-    waiter_reset(&call.waiter);
+    client_call_begin(client, &call);
     s->opening = &call;
     io_post(client, &s->start);
     enum felix_err err = client_call_wait(client, &call);
@@ -335,6 +348,18 @@ enum felix_err felix_subscribe(felix_client *client, const char *ns, const char 
     }
     *ret = s;
     return FELIX_OK;
+}
+
+/* The client may end at any moment, the subscription knows when. */
+static bool await_messages(struct felix_subscription *subscription, uint64_t deadline_ns) {
+    (void)pthread_mutex_lock(&subscription->client_lock);
+    struct felix_client *client = subscription->client;
+    if (client != NULL)
+        driver_hold(client);
+    (void)pthread_mutex_unlock(&subscription->client_lock);
+    struct waiter *waiter = &subscription->queue.waiter;
+    return client != NULL ? driver_wait_held(client, waiter, deadline_ns)
+                          : waiter_wait(waiter, deadline_ns, 0);
 }
 
 enum felix_err felix_next(felix_subscription *subscription, uint32_t timeout_ms,
@@ -358,7 +383,7 @@ enum felix_err felix_next(felix_subscription *subscription, uint32_t timeout_ms,
             deadline_ns = UINT64_MAX;
         else if (deadline_ns == 0)
             deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
-        if (!waiter_wait(&subscription->queue.waiter, deadline_ns, subscription->spin_ns))
+        if (!await_messages(subscription, deadline_ns))
             return last_error_set(FELIX_TIMED_OUT, "no message in %u ms", timeout_ms);
     }
 }
@@ -383,14 +408,17 @@ void felix_unsubscribe(felix_subscription *subscription) {
     waiter_reset(&leave.call.waiter);
     (void)pthread_mutex_lock(&subscription->client_lock);
     struct felix_client *client = subscription->client;
-    bool inside = client != NULL && io_is_thread(client);
-    if (client != NULL && !inside)
+    bool inside = client != NULL && driver_is_thread(client);
+    if (client != NULL && !inside) {
+        driver_hold(client);
+        driver_expect(client);
         io_post(client, &leave.call.command);
+    }
     (void)pthread_mutex_unlock(&subscription->client_lock);
     if (inside)
         subscription_leave(subscription);
     else if (client != NULL)
-        (void)waiter_wait(&leave.call.waiter, UINT64_MAX, 0);
+        (void)driver_wait_held(client, &leave.call.waiter, UINT64_MAX);
     subscription_unref(subscription);
     /* What the queue held went to this thread's free lists, which it has no use for. */
     if (!inside)

@@ -2,7 +2,7 @@
  * Subscriptions: asking for them, pairing them with the event streams that the broker opens,
  * delivering, asking again after a loss.
  *
- * Application threads see a felix_subscription; its state belongs to the background thread, the
+ * Application threads see a felix_subscription; its state belongs to the driver, the
  * queue for felix_next is shared.
  */
 #ifndef CLIENT_SUBSCRIBER_H
@@ -37,7 +37,6 @@ struct felix_subscription {
     struct felix_client *client; /* NULL once ended: then nothing is posted any more */
     struct io_command collect;
     bool collecting; /* under client_lock: `collect` is posted */
-    uint64_t spin_ns;
 
     /* Background thread. */
     struct io_command start;
@@ -59,7 +58,6 @@ struct felix_subscription {
 
 struct subscriber {
     struct felix_subscription *first;
-    unsigned next_link;
 };
 
 /** A uni stream of the broker on an event link. */

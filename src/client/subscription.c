@@ -53,6 +53,7 @@ static void drop_lanes(struct felix_subscription *subscription) {
 static void detach(struct felix_subscription *subscription) {
     struct felix_client *client = subscription->client;
     drop_lanes(subscription);
+    subscription->link->subscriptions--;
     subscription->state = SUBSCRIPTION_ENDED;
     (void)pthread_mutex_lock(&subscription->client_lock);
     subscription->client = NULL;

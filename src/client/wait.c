@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,11 +22,11 @@ void waiter_signal(struct waiter *waiter) {
         (void)syscall(SYS_futex, &waiter->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-static bool is_signalled(struct waiter *waiter) {
+bool waiter_is_signalled(struct waiter *waiter) {
     return atomic_load_explicit(&waiter->state, memory_order_acquire) == WAITER_SIGNALLED;
 }
 
-static void pause_briefly(void) {
+void waiter_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -38,16 +37,16 @@ static void pause_briefly(void) {
 static bool spin(struct waiter *waiter, uint64_t until_ns) {
     do {
         for (int i = 0; i < SPINS_PER_CLOCK; i++) {
-            if (is_signalled(waiter))
+            if (waiter_is_signalled(waiter))
                 return true;
-            pause_briefly();
+            waiter_pause();
         }
     } while (clock_now_ns() < until_ns);
-    return is_signalled(waiter);
+    return waiter_is_signalled(waiter);
 }
 
 bool waiter_wait(struct waiter *waiter, uint64_t deadline_ns, uint64_t spin_ns) {
-    if (is_signalled(waiter))
+    if (waiter_is_signalled(waiter))
         return true;
     if (spin_ns > 0) {
         uint64_t until_ns = clock_now_ns() + spin_ns;
@@ -65,17 +64,9 @@ bool waiter_wait(struct waiter *waiter, uint64_t deadline_ns, uint64_t spin_ns) 
         /* FUTEX_WAIT_BITSET takes an absolute time of the monotonic clock. */
         long rc = syscall(SYS_futex, &waiter->state, FUTEX_WAIT_BITSET_PRIVATE, WAITER_ASLEEP,
                           deadline_ns == UINT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
-        if (is_signalled(waiter))
+        if (waiter_is_signalled(waiter))
             return true;
         if (rc != 0 && errno == ETIMEDOUT)
             return false;
     }
-}
-
-bool wait_may_spin(bool peer_on_host) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return false;
-    return CPU_COUNT(&set) > (peer_on_host ? 3 : 1);
 }

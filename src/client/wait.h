@@ -22,15 +22,13 @@ void waiter_reset(struct waiter *waiter);
 /** Let the waiting thread go on. A system call only when it sleeps. Any thread. */
 void waiter_signal(struct waiter *waiter);
 
+bool waiter_is_signalled(struct waiter *waiter);
+
+/** A moment for the processor's other thread, between two looks. */
+void waiter_pause(void);
+
 /** Wait for the signal until the monotonic `deadline_ns`, spinning at most `spin_ns` first.
  * False when the time was up. */
 bool waiter_wait(struct waiter *waiter, uint64_t deadline_ns, uint64_t spin_ns);
-
-/**
- * May threads of this process spin? With `peer_on_host` the broker needs a processor too, beside
- * the waiting thread and the background thread; spinning with fewer holds up what is waited for
- * (measured on two: 120 instead of 40 us for a blocking publish).
- */
-bool wait_may_spin(bool peer_on_host);
 
 #endif

@@ -9,7 +9,6 @@
 #include "node/node.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/log.h"
 #include "http/server.h"
 #include "node/config_file.h"
@@ -42,18 +42,10 @@ struct node {
     uint64_t incarnation; /* of the streams of the present scope; 1: the configuration's */
 };
 
-static unsigned cpu_count(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
-    int count = CPU_COUNT(&set);
-    return count > 0 ? (unsigned)count : 1;
-}
-
 /* All cores but one, which is left to the kernel's and the clients' work: on two cores a second
  * reactor costs every hop a wake-up and wins nothing (docs/decisions/005-default-reactors.md). */
 static unsigned choose_reactors(const struct config *config) {
-    unsigned cpus = cpu_count();
+    unsigned cpus = cpu_usable();
     unsigned count = config->core_shards != 0 ? config->core_shards : cpus > 1 ? cpus - 1 : 1;
     return count < CORE_REACTORS_MAX ? count : CORE_REACTORS_MAX;
 }
@@ -175,7 +167,7 @@ static enum felix_err open_reactors(struct node *node, unsigned count, struct qu
             .index = i,
             .count = count,
             .all = node->reactors,
-            .spin_ns = config->spin_us * NS_PER_US,
+            .spin_ns = cpu_usable() > 1 ? config->spin_us * NS_PER_US : 0,
             .timings = !config->disable_timings,
             .conn_stats_ns = config->conn_stats_ms * NS_PER_MS,
             .endpoint = &endpoint,

@@ -70,15 +70,15 @@ def test_a_development_broker_is_found_without_a_word(start_broker, new_driver, 
 
 def test_connections_open_on_demand_up_to_the_pools_sizes(start_broker, new_driver, name):
     broker = start_broker()
-    driver = new_driver(pub_conn_pool=2, event_conn_pool=3, cache_conn_pool=2,
-                        cache_streams_per_conn=1).connect(broker)  # fmt: skip
+    driver = new_driver(pub_conn_pool=2, event_conn_pool=3, event_conn_subscriptions=2,
+                        cache_conn_pool=2, cache_streams_per_conn=1).connect(broker)  # fmt: skip
     assert broker.metric("felix_connections") == 1
     for i in range(40):
         driver.publish(f"{name}-{i}")
     assert broker.metric("felix_connections") == 2
-    for i in range(6):
-        driver.subscribe(f"{name}-{i}")
-    assert broker.metric("felix_connections") == 2 + 3
+    for subscriptions, connections in ((1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3), (7, 3)):
+        driver.subscribe(f"{name}-{subscriptions}")
+        assert broker.metric("felix_connections") == 2 + connections
     driver("cache_pipeline", "c", 2000, 64, name)
     assert driver.settle() == {"OK": 2000}
     assert broker.metric("felix_connections") == 2 + 3 + 2
@@ -750,10 +750,27 @@ def test_many_threads_publish_on_one_client_each_in_its_order(driver, name):
         assert mine == run_of(f"t{thread}-", 200)
 
 
-def test_many_threads_do_everything_on_one_client(driver, name):
+@pytest.mark.parametrize("caller_io", [1, 0])
+def test_many_threads_do_everything_on_one_client(new_driver, broker, name, caller_io):
+    driver = new_driver(caller_io=caller_io).connect(broker)
     driver.subscribe(name, mode="callback")
     driver("mixed_threads", name, 6, 60, seconds=60)
     assert len([driver.event() for _ in range(360)]) == 360
+
+
+def test_what_arrives_while_a_thread_waits_is_handed_over_on_that_thread(driver, name):
+    assert int(driver("callback_threads", name, 200)[0]) >= 20
+
+
+def test_with_caller_io_off_callbacks_run_on_the_background_thread(new_driver, broker, name):
+    driver = new_driver(caller_io=0).connect(broker)
+    assert driver("callback_threads", name, 200) == ["0"]
+
+
+@pytest.mark.parametrize("caller_io", [1, 0])
+def test_closing_tells_every_thread_that_waits_for_messages(new_driver, broker, name, caller_io):
+    driver = new_driver(caller_io=caller_io).connect(broker)
+    assert driver("close_under_readers", name, 4) == ["4"]
 
 
 def test_several_reactors_serve_one_client(start_broker, new_driver, name):

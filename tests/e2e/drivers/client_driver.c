@@ -172,6 +172,8 @@ static const struct command {
     {"take", 3, run_take},
     {"dropped", 1, run_dropped},
     {"unsubscribe", 1, run_unsubscribe},
+    {"callback_threads", 2, run_callback_threads},
+    {"close_under_readers", 2, run_close_under_readers},
 };
 
 static void run_line(char *line) {

@@ -54,7 +54,8 @@ void tally_answer(enum felix_err err);
 /* Commands: publish and batch and pipeline: STREAM ACK COUNT SIZE PREFIX; keyed: STREAM ACK KEY
  * SIZE PREFIX; cache_pipeline: CACHE COUNT SIZE PREFIX; settle: TIMEOUT_MS; publish_threads: STREAM
  * THREADS COUNT SIZE; mixed_threads: NAME THREADS COUNT; subscribe: STREAM START MODE TARGET
- * QUEUE_MAX POLICY; next: ID TIMEOUT_MS; take: ID COUNT TIMEOUT_MS; dropped, unsubscribe: ID. */
+ * QUEUE_MAX POLICY; next: ID TIMEOUT_MS; take: ID COUNT TIMEOUT_MS; dropped, unsubscribe: ID;
+ * callback_threads: STREAM COUNT; close_under_readers: STREAM THREADS. */
 void run_publish(char **words);
 void run_batch(char **words);
 void run_keyed(char **words);
@@ -68,5 +69,7 @@ void run_next(char **words);
 void run_take(char **words);
 void run_dropped(char **words);
 void run_unsubscribe(char **words);
+void run_callback_threads(char **words);
+void run_close_under_readers(char **words);
 
 #endif
