@@ -58,6 +58,7 @@ static struct felix_client *client_new(const struct felix_options *options, stru
     client->server_name = xstrdup(named ? settings->server_name : address->host);
     client->peer = *peer;
     client->tls = quic_tls_ref(tls);
+    client->peer_on_host = is_loopback(peer);
     client->spin_ns = cpu_usable() > 1 ? settings->spin_us * NS_PER_US : 0;
     client->timeout_ns = settings->request_timeout_ms * NS_PER_MS;
     client->closing_due_ns = UINT64_MAX;
@@ -106,7 +107,7 @@ void client_open_failed(struct felix_client *client, enum felix_err err, const c
 void client_refused(struct felix_client *client) {
     opening_answer(client, FELIX_NOT_CONNECTED, "nothing listens there");
     /* From elsewhere anybody could have sent the message; the kernel's own is believed. */
-    if (!is_loopback(&client->peer))
+    if (!client->peer_on_host)
         return;
     for (unsigned kind = 0; kind < POOL_KINDS; kind++) {
         for (unsigned i = 0; i < client->link_count[kind]; i++) {

@@ -51,6 +51,7 @@ struct felix_client {
     const struct client_settings *settings;
     char *server_name; /* owned */
     struct sockaddr_storage peer;
+    bool peer_on_host;
     struct quic_tls *tls;
     uint64_t spin_ns; /* 0 when spinning cannot help */
     uint64_t timeout_ns;

@@ -186,6 +186,16 @@ bool driver_until(struct felix_client *client, bool (*done)(void *), void *conte
     return over;
 }
 
+static bool is_served(void *context) {
+    const struct felix_client *client = context;
+    return client->io.next_due_ns != 0;
+}
+
+void driver_serve(struct felix_client *client) {
+    if (!driver_until(client, is_served, client, UINT64_MAX) && io_has_command(client))
+        wake_driver(client);
+}
+
 static bool is_signalled(void *waiter) {
     return waiter_is_signalled(waiter);
 }

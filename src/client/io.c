@@ -297,8 +297,10 @@ uint64_t io_turn(struct felix_client *client, struct io_watch *watch) {
         loop_mark_active(&watch->loop, io->now_ns);
     /* Where something came, more may have come: the next turn looks before this thread sleeps. */
     io->readable = more || received || unsent;
+    io->next_due_ns = 0;
     if (io->readable)
         return 0;
     uint64_t due_ns = quic_endpoint_deadline(io->endpoint);
-    return io->timer_due_ns < due_ns ? io->timer_due_ns : due_ns;
+    io->next_due_ns = io->timer_due_ns < due_ns ? io->timer_due_ns : due_ns;
+    return io->next_due_ns;
 }

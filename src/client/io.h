@@ -38,6 +38,7 @@ struct client_io {
     _Atomic(struct io_command *) inbox; /* newest first */
     uint64_t now_ns;                    /* of this turn */
     uint64_t timer_due_ns;              /* earliest timer of ours; a scan finds whose */
+    uint64_t next_due_ns;               /* what this turn returned */
     bool readable;
     bool stop;
 };

@@ -334,8 +334,14 @@ static enum felix_err publish(struct felix_client *client, struct publish_call *
     err = take_budget(client, call->frame_bytes);
     if (err != FELIX_OK)
         return err;
-    if (!blocking)
+    if (!blocking && call->frame_bytes < client->settings->publish_chunk_bytes)
         return stage(client, call);
+    if (!blocking) {
+        driver_expect(client);
+        err = stage(client, call);
+        driver_serve(client);
+        return err;
+    }
     struct client_call answer;
     struct publish_call waiting = *call;
     client_call_begin(client, &answer);
@@ -386,6 +392,14 @@ enum felix_err felix_publish_keyed(felix_client *client, const char *ns, const c
 
 /* ---- the pool of shards ---- */
 
+/* On one machine more than this only queues, and what queues leaves the processor's caches before
+ * it is read again: docs/performance.md. */
+static size_t inflight_bytes(const struct felix_client *client) {
+    if (client->settings->publish_inflight_bytes > 0)
+        return client->settings->publish_inflight_bytes;
+    return client->peer_on_host ? (size_t)1 << 20 : (size_t)4 << 20;
+}
+
 void publisher_init(struct publisher *publisher, struct felix_client *client) {
     const struct client_settings *settings = client->settings;
     *publisher =
@@ -395,7 +409,7 @@ void publisher_init(struct publisher *publisher, struct felix_client *client) {
         struct link *link = &client->links[POOL_PUBLISH][i / settings->pub_streams_per_conn];
         shard_init(&publisher->shards[i], client, link);
     }
-    budget_init(&publisher->budget, settings->publish_inflight_bytes);
+    budget_init(&publisher->budget, inflight_bytes(client));
 }
 
 void publisher_deinit(struct publisher *publisher) {
