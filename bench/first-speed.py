@@ -11,17 +11,18 @@ on such a machine with its own demos, which always run the broker in their proce
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(os.environ.get("FELIX_BIN_DIR", ROOT / "build/bin"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts/perf"))
+
+import measure  # noqa: E402
+
+TIMINGS = {k: v for k, v in os.environ.items() if k == "FELIX_DISABLE_TIMINGS"}
 HOT = "--binary --fanout 10 --batch 64 --payload 4096 --total 5000 --warmup 200"
 
 # name, program, arguments, what to report, the original's figure
@@ -51,54 +52,17 @@ CASES = [
 ]  # fmt: skip
 
 
-class Broker:
-    """felix-broker --dev as a process of its own, with lossless settings."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        env = {name: value for name, value in os.environ.items() if not name.startswith("FELIX_")}
-        env |= {"FELIX_SUB_QUEUE_POLICY": "block", "FELIX_PUB_INGRESS_WAIT": "1"}
-        if "FELIX_DISABLE_TIMINGS" in os.environ:
-            env["FELIX_DISABLE_TIMINGS"] = os.environ["FELIX_DISABLE_TIMINGS"]
-        self.process = subprocess.Popen(
-            [BIN / "felix-broker", "--dev", "--data-dir", directory,
-             "--quic-bind", "127.0.0.1:0", "--metrics-bind", "127.0.0.1:0"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)  # fmt: skip
-        line = self.process.stdout.readline()
-        if "quic=" not in line:
-            sys.exit(f"the broker did not start: {line!r}")
-        self.address = line.split("quic=")[1].split()[0]
-
-    def arguments(self):
-        return ["--connect", self.address, "--ca", f"{self.directory}/ca.pem",
-                "--token-file", f"{self.directory}/token", "--tenant", "t1"]  # fmt: skip
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(30)
-
-
-def run_json(command):
-    """The JSON that a measuring program prints; ends everything when it failed."""
-    env = {name: value for name, value in os.environ.items()
-           if not name.startswith("FELIX_") or name == "FELIX_DISABLE_TIMINGS"}  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n  exit status {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def measure(case, broker):
+def measure_case(case, broker):
     """One run: a tuple of figures, the first of which orders runs."""
     _, program, arguments, what, _ = case
-    command = [BIN / f"{program}demo", "--json", *arguments.split()]
-    document = run_json(command + (broker.arguments() if broker else []))
+    command = [measure.BIN / f"{program}demo", "--json", *arguments.split()]
+    document = measure.run_json(command + (measure.connect_arguments(broker) if broker else []), TIMINGS)
     if program == "cache":
         result = document["results"][0]
         return result["throughput"], result["p50_us"]
     result = document["cases"][0]
     if result["unaccounted"] or result["dropped"]:
-        sys.exit(f"{case[0]}: lost deliveries: {result}")
+        raise measure.Failed(f"{case[0]}: lost deliveries: {result}")
     if what == "latency":
         return result["p50_us"], result["p99_us"]
     return (result["delivered_throughput"],)
@@ -127,20 +91,20 @@ def main():
     trials = 1 if options.quick else options.trials
     inside, outside, echoes = ([[] for _ in CASES] for _ in range(3))
     with tempfile.TemporaryDirectory(prefix="felix-speed-") as directory:
-        broker = Broker(directory)
+        broker = measure.lossless_broker(directory, TIMINGS)
         try:
             for trial in range(trials):
                 for i, case in enumerate(CASES):
                     progress(f"trial {trial + 1} of {trials}: {case[0]}")
-                    inside[i].append(measure(case, None))
-                    outside[i].append(measure(case, broker))
+                    inside[i].append(measure_case(case, None))
+                    outside[i].append(measure_case(case, broker))
                     if case[3] == "latency":
-                        echoes[i].append(run_json([BIN.parent / "bench/micro/udp_echo", "256"])["p50_us"])
+                        echoes[i].append(measure.udp_echo()["p50_us"])
         finally:
             broker.stop()
     progress("")
     print(f"{time.strftime('%Y-%m-%d %H:%M')}, {trials} trial(s), {os.cpu_count()} processors, "
-          f"timings {'off' if os.environ.get('FELIX_DISABLE_TIMINGS') == '1' else 'on'}\n")  # fmt: skip
+          f"timings {'off' if TIMINGS.get('FELIX_DISABLE_TIMINGS') == '1' else 'on'}\n")  # fmt: skip
     print("| Case | broker in the demo's process | broker as a process of its own | the original |")
     print("|---|---|---|---|")
     for i, case in enumerate(CASES):
@@ -151,4 +115,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except measure.Failed as failure:
+        sys.exit(str(failure))

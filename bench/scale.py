@@ -26,12 +26,6 @@ from felix_testlib.peer import Peer  # noqa: E402
 NAMESPACE, STREAM = "default", "everybody"
 
 
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def connect(broker, tenant, token, count):
     events = []
     for i in range(count):
@@ -74,9 +68,9 @@ def measure(broker, options):
     print(f"memory per connection    {grown / options.connections / 1024:.1f} KiB")
 
     time.sleep(2)
-    cpu = cpu_seconds(broker.pid)
+    cpu = broker.cpu_seconds()
     time.sleep(options.idle_seconds)
-    cpu = cpu_seconds(broker.pid) - cpu
+    cpu = broker.cpu_seconds() - cpu
     print(f"CPU while idle           {cpu / options.idle_seconds * 100:.1f} %")
 
     slowest = 0.0

@@ -17,57 +17,36 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(os.environ.get("FELIX_BIN_DIR", ROOT / "build/bin"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts/perf"))
+
+import measure  # noqa: E402
+
 REST_SECONDS_MAX = 45  # longer than the idle timeout of a client that vanished
 
 
-class Broker:
-    def __init__(self, directory):
-        self.directory = directory
-        env = {name: value for name, value in os.environ.items() if not name.startswith("FELIX_")}
-        env |= {"FELIX_SUB_QUEUE_POLICY": "block", "FELIX_PUB_INGRESS_WAIT": "1"}
-        self.log = open(f"{directory}/log", "w")
-        self.process = subprocess.Popen(
-            [BIN / "felix-broker", "--dev", "--data-dir", directory, "--quic-bind", "127.0.0.1:0",
-             "--metrics-bind", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=self.log, text=True, env=env)  # fmt: skip
-        line = self.process.stdout.readline()
-        if "quic=" not in line:
-            sys.exit(f"the broker did not start: {line!r}")
-        self.quic, self.http = (line.split(f"{what}=")[1].split()[0] for what in ("quic", "http"))
+def descriptors(broker):
+    return len(os.listdir(f"/proc/{broker.pid}/fd"))
 
-    def metric(self, name):
-        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=10) as page:
-            values = [float(line.split()[-1]) for line in page.read().decode().splitlines()
-                      if line.split("{")[0].split(" ")[0] == name]  # fmt: skip
-        if not values:
-            sys.exit(f"the broker has no metric {name}")
-        return sum(values)
 
-    def rss_mib(self):
-        with open(f"/proc/{self.process.pid}/statm") as f:
-            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+def rss_mib(broker):
+    return broker.rss_bytes() / (1 << 20)
 
-    def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
-    def rest(self):
-        """Wait until no connection is left."""
-        until = time.monotonic() + REST_SECONDS_MAX
-        while self.metric("felix_connections") > 0:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.2)
-        return True
+def comes_to_rest(broker):
+    """Wait until no connection is left; whether that came true."""
+    until = time.monotonic() + REST_SECONDS_MAX
+    while broker.metric("felix_connections") > 0:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def start_load(broker, words):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FELIX_")}
-    env |= {"FELIX_SERVER": broker.quic, "FELIX_DATA_DIR": broker.directory}
-    return words, subprocess.Popen([BIN / "felix", "bench", *words], env=env, text=True,
+    env = measure.environment({"FELIX_SERVER": broker.address, "FELIX_DATA_DIR": broker.data_dir})
+    return words, subprocess.Popen([measure.BIN / "felix", "bench", *words], env=env, text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 
 
@@ -99,14 +78,14 @@ def main():
     random_numbers = random.Random(options.seed)
     start, number, before = time.monotonic(), 0, None
     with tempfile.TemporaryDirectory(prefix="felix-soak-") as directory:
-        broker = Broker(directory)
+        broker = measure.lossless_broker(directory)
         try:
             while (minutes := (time.monotonic() - start) / 60) < options.minutes:
                 wrong = one_round(broker, number, random_numbers)
                 number += 1
-                if not wrong and not broker.rest():
+                if not wrong and not comes_to_rest(broker):
                     wrong = [f"{broker.metric('felix_connections'):.0f} connections stay after their clients ended"]
-                now = (broker.rss_mib(), broker.descriptors())
+                now = (rss_mib(broker), descriptors(broker))
                 if before is None and minutes >= min(options.warmup_minutes, options.minutes / 2):
                     before = now
                 if before and now[0] > before[0] * 1.25 + 16:
@@ -117,11 +96,13 @@ def main():
                     print(f"{minutes:6.1f} min  round {number:5}  {now[0]:7.1f} MiB  {now[1]} descriptors", flush=True)
                 if wrong:
                     sys.exit("FAILED: " + "\n".join(wrong))
-        finally:
-            broker.process.terminate()
-            status = broker.process.wait(60)
-        if status != 0:
-            sys.exit(f"FAILED: the broker ended with status {status}")
+        except BaseException:
+            broker.kill()
+            raise
+        try:
+            broker.stop(seconds=60)
+        except AssertionError as failure:
+            sys.exit(f"FAILED: {failure}")
     print(f"passed: {number} rounds, {now[0]:.1f} MiB at the end, {before[0]:.1f} after the warm-up")
 
 

@@ -9,15 +9,14 @@ minute of the machine.
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(os.environ.get("FELIX_BIN_DIR", ROOT / "build/bin"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts/perf"))
+
+import measure  # noqa: E402
+
 CASES = [
     ("fanout 1, batch 64, 256 B", "--binary --batch 64 --payload 256 --total 1000000", "delivered_throughput"),
     ("fanout 10, batch 64, 4 KiB", "--binary --fanout 10 --batch 64 --payload 4096 --total 20000",
@@ -26,14 +25,9 @@ CASES = [
 ]  # fmt: skip
 
 
-def measure(arguments, member, off):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FELIX_")}
-    env["FELIX_DISABLE_TIMINGS"] = "1" if off else "0"
-    done = subprocess.run([BIN / "latencydemo", "--json", *arguments.split()],
-                          capture_output=True, text=True, env=env, timeout=300)  # fmt: skip
-    if done.returncode != 0:
-        sys.exit(f"latencydemo {arguments}: exit status {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout)["cases"][0][member]
+def member_of(arguments, member, off):
+    command = [measure.BIN / "latencydemo", "--json", *arguments.split()]
+    return measure.run_json(command, {"FELIX_DISABLE_TIMINGS": "1" if off else "0"})["cases"][0][member]
 
 
 def main():
@@ -45,7 +39,7 @@ def main():
         runs = {False: [], True: []}
         for pair in range(pairs):
             for off in (False, True) if pair % 2 else (True, False):
-                runs[off].append(measure(arguments, member, off))
+                runs[off].append(member_of(arguments, member, off))
         ratios = [on / off for on, off in zip(runs[False], runs[True])]
         low, middle, high = statistics.quantiles(ratios, n=4)
         on, off = (statistics.median(runs[key]) for key in (False, True))
@@ -54,4 +48,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except measure.Failed as failure:
+        sys.exit(str(failure))
