@@ -35,7 +35,7 @@ CHARTS = records.DATA.parent / "charts"
 COLOURS = ("#1b6ca8", "#e08e2b", "#3a8f5c", "#a33b5f", "#6d5aa8", "#5b6770", "#b5a642")
 PLACEMENT_NAMES = {cases.IN_PROCESS: "broker in the demo's process", cases.OWN_PROCESS: "broker as its own process"}
 OP_NAMES = {"put": "put", "get_hit": "get (hit)", "get_miss": "get (miss)"}
-HEADROOM = 0.14  # share of the axis above the cap: room for what stands over the bars
+HEADROOM = 0.16  # share of the axis above the cap: room for what stands over the bars
 LOG_FROM = 20  # from this ratio of the tallest to the smallest bar, the axis is logarithmic
 METRICS = ("p50", "p99", "throughput")
 
@@ -180,7 +180,7 @@ def _dress(axes: Axes, chart: Chart, scale: Scale) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     cut = any(value > scale.cap for value in chart.values())
     notes = ["logarithmic"] * scale.log + [f"cut at p{chart.cap_share * 100:g} of the bars"] * cut
-    axes.set_ylabel(chart.axis + (f"\n({', '.join(notes)})" if notes else ""))
+    axes.set_ylabel(chart.axis + (f"\n({', '.join(notes)})" if notes else ""), fontsize=9)
     axes.set_title(chart.title, loc="left", fontsize=11, pad=10)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i] == chart.floor_name)  # the echo last
@@ -255,7 +255,7 @@ def _groups(rows: list[dict]) -> list[str]:
 
 def _add_floors(chart: Chart, rows: list[dict], metric: str) -> None:
     """The plain UDP echo that ran beside the rows of each payload."""
-    chart.floor_name = f"plain UDP echo of the same size, there and back, {metric}"
+    chart.floor_name = f"plain UDP echo, there and back, {metric}"
     for payload in unique(rows, "payload"):
         echoes = [number(row[f"echo_{metric}_us_median"]) for row in rows if row["payload"] == payload]
         known = [echo for echo in echoes if echo is not None]

@@ -96,6 +96,7 @@ def session_facts(found: list[dict]) -> dict:
     return {
         "session": found[0]["session"],
         "quick": found[0]["quick"],
+        "partial": found[-1]["partial"],
         "extra_env": found[0]["extra_env"],
         "first_run": started[0],
         "last_run": started[-1],

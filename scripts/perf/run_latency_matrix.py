@@ -214,6 +214,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def interrupted() -> int:
+    """After Ctrl-C: the run at hand is lost, all before it are on disk. Returns the exit status."""
+    print("\ninterrupted; --resume goes on from here", file=sys.stderr)
+    return 130
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     config = cases.load(options.config)
@@ -226,7 +232,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not wanted:
         raise cases.ConfigError("no case is left by --filter")
     name, done = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(2), set()
-    session = {"session": name, "quick": options.quick, "extra_env": env, "machine": machine.facts()}
+    session = {"session": name, "quick": options.quick, "partial": bool(options.filter or options.presets),
+               "extra_env": env, "machine": machine.facts()}  # fmt: skip
     if options.resume:
         name, done = resumed(wanted, session)
         session["session"] = name
@@ -251,5 +258,4 @@ if __name__ == "__main__":
     except cases.ConfigError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("\ninterrupted; --resume goes on from here", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(interrupted())
