@@ -103,7 +103,8 @@ class Scale:
 
     @classmethod
     def of(cls, chart: Chart) -> "Scale":
-        low, cap = min(chart.values()), chart.cap()
+        floors = [floor for floor in chart.floors if floor is not None]
+        low, cap = min(chart.values() + floors), chart.cap()
         if low > 0 and max(chart.values()) / low > LOG_FROM:
             return cls(10 ** math.floor(math.log10(low * 0.7)), cap, True)
         return cls(0, cap, False)
@@ -117,8 +118,9 @@ class Scale:
 
 def _mark_clipped(axes: Axes, x: float, width: float, scale: Scale) -> None:
     """A torn top."""
-    teeth = [x - width / 2 + width * i / 6 for i in range(7)]
-    heights = [scale.at(0.955 if i % 2 else 0.985) for i in range(7)]
+    count = 2 * max(3, round(width / 0.04))
+    teeth = [x - width / 2 + width * i / count for i in range(count + 1)]
+    heights = [scale.at(0.955 if i % 2 else 0.985) for i in range(count + 1)]
     axes.plot(teeth, heights, color="white", linewidth=2.2, zorder=4)
 
 
@@ -253,13 +255,17 @@ def _groups(rows: list[dict]) -> list[str]:
     return [f"{int(payload):,} B" for payload in unique(rows, "payload")]
 
 
+def echo_of(rows: list[dict], metric: str) -> float | None:
+    """The plain UDP echo that ran beside these rows, over all of them."""
+    echoes = [number(row[f"echo_{metric}_us_median"]) for row in rows]
+    known = [echo for echo in echoes if echo is not None]
+    return quantile(known, 0.5) if known else None
+
+
 def _add_floors(chart: Chart, rows: list[dict], metric: str) -> None:
-    """The plain UDP echo that ran beside the rows of each payload."""
     chart.floor_name = f"plain UDP echo, there and back, {metric}"
     for payload in unique(rows, "payload"):
-        echoes = [number(row[f"echo_{metric}_us_median"]) for row in rows if row["payload"] == payload]
-        known = [echo for echo in echoes if echo is not None]
-        chart.floors.append(quantile(known, 0.5) if known else None)
+        chart.floors.append(echo_of([row for row in rows if row["payload"] == payload], metric))
 
 
 def pubsub_chart(rows: list[dict], metric: str, config: dict, footer: str) -> Chart:

@@ -28,18 +28,23 @@ PLACEMENT_HEADS = {cases.IN_PROCESS: "in the demo", cases.OWN_PROCESS: "own proc
 COST_HEADS = dict(zip(COST_COLUMNS, ("instructions a message", "system calls a message")))
 
 
+def text_of(value: float, column: str) -> str:
+    """Three figures; times stay in microseconds however long they are."""
+    return f"{value:,.0f}" if column.endswith("_us") and value >= 1000 else short(value)
+
+
 def figure(row: dict | None, column: str, form: str = "{}") -> str:
     """The median; nothing is not zero."""
     value = number(row[f"{column}_median"]) if row else None
-    return NOTHING if value is None else form.format(short(value))
+    return NOTHING if value is None else form.format(text_of(value, column))
 
 
 def spread(row: dict | None, column: str, form: str = "{}") -> str:
     """The median with its quartiles."""
     if row is None or not row[f"{column}_median"]:
         return NOTHING
-    low, high = (short(float(row[f"{column}_{suffix}"])) for suffix in ("q1", "q3"))
-    text = form.format(short(float(row[f"{column}_median"])))
+    low, middle, high = (text_of(float(row[f"{column}_{suffix}"]), column) for suffix in ("q1", "median", "q3"))
+    text = form.format(middle)
     return f"{text} ({low} to {high})" if int(row["trial_count"]) > 1 else text
 
 
@@ -86,7 +91,8 @@ class Table:
         own = next((row for (_, placement), row in rows.items() if placement == cases.OWN_PROCESS), None)
         found = [name, *(self.text(rows.get(setup)) for setup in self.setups)]
         if self.echo:
-            found.append(f"{figure(some, 'echo_p50_us')}, {figure(some, 'echo_p99_us')}")
+            echoes = [make_charts.echo_of(list(rows.values()), metric) for metric in ("p50", "p99")]
+            found.append(", ".join(NOTHING if echo is None else short(echo) for echo in echoes))
         found.append(figure(own, "broker_cpu_us_per_message", "{} us"))
         found += [short(float(some[column])) if some[column] else NOTHING for column in self.costs]
         return found + [self.config["original"].get(cell, NOTHING)]
@@ -128,8 +134,8 @@ def facts_lines(facts: dict, config: dict, preset: str) -> list[str]:
     extra = "".join(f" `{name}={value}`" for name, value in facts["extra_env"].items())
     failed = f" {facts['failed_attempts']} attempts failed and were repeated." if facts["failed_attempts"] else ""
     return [
-        f"Session `{facts['session']}` of {facts['first_run'][:10]}: {facts['runs']} runs, up to {facts['trials']} trials "
-        f"of each case, in turns.{failed} {host['processors']} processors {host['processor']}, Linux {host['kernel']}, "
+        f"Session `{facts['session']}` of {facts['first_run'][:10]}: {facts['runs']} runs in turns, trials of each "
+        f"case: {facts['trials']}.{failed} {host['processors']} processors {host['processor']}, Linux {host['kernel']}, "
         f"`net.core.rmem_max` {sysctl['net.core.rmem_max']}, `wmem_max` {sysctl['net.core.wmem_max']}; load average "
         f"{facts['load_average_median']:.1f} (at most {facts['load_average_max']:.1f}, the runs themselves included). "
         f"{host['compiler']}, `-O{options.get('optimization', '?')}`, ngtcp2 {host['ngtcp2']}, GnuTLS {host['gnutls']}. "
