@@ -27,6 +27,7 @@ class Case:
     fanout: int = 0
     batch: int = 0
     op: str = ""  # cache
+    concurrency: int = 0
     messages: int = 0  # measured ones
     warmup: int = 0
     arguments: tuple[str, ...] = ()
@@ -35,7 +36,7 @@ class Case:
 
     @property
     def cell(self) -> str:
-        """The case key of tables and of data/derived/broker_costs.json."""
+        """The row of a table that it belongs to."""
         if self.kind == "cache":
             return f"cache_{self.op}_p{self.payload}"
         return f"f{self.fanout}_b{self.batch}_p{self.payload}"
@@ -117,8 +118,8 @@ def _cache(config: dict) -> Iterator[tuple[dict, list[str]]]:
         for payload in grid["payload"]:
             arguments = ["--ops", op, "--payloads", payload, "--concurrency", grid["concurrency"],
                          "--keys", grid["keys"]]  # fmt: skip
-            yield {"kind": "cache", "op": op, "payload": payload, "warmup": grid["warmup"],
-                   "messages": grid["samples"][payload]}, arguments  # fmt: skip
+            yield {"kind": "cache", "op": op, "payload": payload, "concurrency": grid["concurrency"],
+                   "warmup": grid["warmup"], "messages": grid["samples"][payload]}, arguments  # fmt: skip
 
 
 def cases(config: dict, presets: list[str] | None = None, env: dict[str, str] | None = None) -> list[Case]:

@@ -8,11 +8,10 @@ Writes, for latencydemo and cachedemo each, NAME_runs.csv (one row a run, failed
 what all of them have in common. What was not measured is an empty field, never a zero.
 
 data/derived/broker_costs.json, when it is there, adds what one message costs the broker in instructions
-and system calls. It maps the cell of a case to two numbers:
+and system calls. It maps the name of some work (see costs_key) to an object with at least two numbers:
 
-    {"f1_b64_p256": {"instructions_per_message": 1234.5, "syscalls_per_message": 0.125}, ...}
-
-with the keys of cases.Case.cell: fFANOUT_bBATCH_pPAYLOAD and cache_OP_pPAYLOAD.
+    {"pubsub f1 b64 p256": {"instructions_per_message": 1234.5, "syscalls_per_message": 0.125},
+     "cache put c32 p256": {...}, "cache get c32 p256": {...}}
 """
 
 import argparse
@@ -46,6 +45,14 @@ def quantile(values: list[float], share: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def costs_key(case: dict) -> str:
+    """The name of a case's work in broker_costs.json: fanout, batch, payload, operations in flight."""
+    if case["kind"] == "cache":
+        operation = "get" if case["op"] == "get_hit" else case["op"]
+        return f"cache {operation} c{case['concurrency']} p{case['payload']}"
+    return f"pubsub f{case['fanout']} b{case['batch']} p{case['payload']}"
 
 
 def metrics_of(record: dict) -> dict[str, float | None]:
@@ -85,7 +92,7 @@ def aggregated(runs: list[dict], costs: dict) -> dict:
         values = [figure[name] for figure in figures if figure[name] is not None]
         for suffix, share in (("median", 0.5), ("q1", 0.25), ("q3", 0.75)):
             row[f"{name}_{suffix}"] = quantile(values, share) if values else None
-    cost = costs.get(case["cell"], {})
+    cost = costs.get(costs_key(case), {})
     return row | {name: cost.get(name) for name in COST_COLUMNS}
 
 
@@ -144,6 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.input} has no such session", file=sys.stderr)
         return 1
     costs = read_costs(records.DERIVED / COSTS)
+    if costs and not any(costs_key(record["case"]) in costs for record in found):
+        print(f"{COSTS} knows none of these cases; it has {', '.join(costs)}", file=sys.stderr)
     for kind, name in FILES.items():
         runs = [record for record in found if record["case"]["kind"] == kind]
         write_csv(records.DERIVED / f"{name}_runs.csv", map(normalized, runs))

@@ -114,11 +114,13 @@ def test_what_was_not_measured_is_empty_and_not_zero(tmp_path):
         assert next(csv.DictReader(table))["p50_us_median"] == ""
 
 
-def test_what_a_message_costs_the_broker_is_joined_by_its_cell():
-    costs = {"f1_b1_p0": {"instructions_per_message": 900.0, "syscalls_per_message": 0.5}}
+def test_what_a_message_costs_the_broker_is_joined_by_the_name_of_the_work():
+    costs = {"pubsub f1 b1 p0": {"instructions_per_message": 900.0, "syscalls_per_message": 0.5}}
     row = aggregate.aggregated([record()], costs)
     assert (row["instructions_per_message"], row["syscalls_per_message"]) == (900.0, 0.5)
     assert aggregate.aggregated([record()], {})["instructions_per_message"] is None
+    get = cases.Case(kind="cache", profile="balanced", placement="in_process", payload=256, op="get_hit", concurrency=32)
+    assert aggregate.costs_key(get.document()) == "cache get c32 p256"
 
 
 def test_the_newest_session_counts_alone():
