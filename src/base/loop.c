@@ -23,7 +23,7 @@ enum { LOOP_AWAKE, LOOP_ASLEEP };
 
 /* A look takes less than a microsecond; who comes back after this was not running. */
 #define PREEMPTED_NS (40 * NS_PER_US)
-#define PAUSE_MIN_NS NS_PER_MS
+#define PAUSE_MIN_NS (50 * NS_PER_US)
 #define PAUSE_MAX_NS (128 * NS_PER_MS)
 /* So many spins in vain, and the next waits go without; ever more of them. */
 #define MISSES_ALLOWED 4
@@ -173,13 +173,20 @@ static bool spin(struct loop *loop, uint64_t *now_ns, uint64_t deadline_ns,
 }
 
 void loop_wait(struct loop *loop, uint64_t deadline_ns, bool (*has_work)(void *), void *context) {
+    static const struct timespec no_wait = {0};
+    if (has_work != NULL && has_work(context))
+        return;
     uint64_t now_ns = clock_now_ns();
     if (may_spin(loop, now_ns) && spin(loop, &now_ns, deadline_ns, has_work, context))
         return;
+    if (now_ns >= deadline_ns) {
+        (void)dispatch(loop, &no_wait);
+        return;
+    }
 
     atomic_store(&loop->state, LOOP_ASLEEP);
     if (has_work == NULL || !has_work(context)) {
-        struct timespec timeout = timespec_of(deadline_ns > now_ns ? deadline_ns - now_ns : 0);
+        struct timespec timeout = timespec_of(deadline_ns - now_ns);
         (void)dispatch(loop, deadline_ns == LOOP_NO_DEADLINE ? NULL : &timeout);
         loop->wakeups++;
     }

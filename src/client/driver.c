@@ -95,10 +95,12 @@ static void trim_at_thread_end(void) {
     registered = pthread_setspecific(trim_key, &trim_key) == 0;
 }
 
-static void leave(struct felix_client *client, uint64_t due_ns) {
+static void leave(struct felix_client *client) {
     struct client_io *io = &client->io;
     struct driver *driver = &io->driver;
+    uint64_t due_ns = io->due_ns;
     bool stop = io->stop;
+    io->readable = false; /* who watches the socket sees what is there */
     io_watch_socket(client, &io->background, true);
     atomic_store(&driver->due_ns, due_ns);
     atomic_store(&driver->kind, DRIVER_NONE);
@@ -109,11 +111,10 @@ static void leave(struct felix_client *client, uint64_t due_ns) {
 
 /* Turns until `done`, the deadline or the client's end; whether it was one of the first two. */
 static bool run_turns(struct felix_client *client, bool (*done)(void *), void *context,
-                      uint64_t deadline_ns, uint64_t *ret_due_ns) {
+                      uint64_t deadline_ns) {
     struct client_io *io = &client->io;
     for (;;) {
         uint64_t due_ns = io_turn(client, &io->caller);
-        *ret_due_ns = due_ns;
         if (done(context) || io->now_ns >= deadline_ns)
             return true;
         if (io->stop)
@@ -133,16 +134,15 @@ static bool drive(struct felix_client *client, bool (*done)(void *), void *conte
         return false;
     }
     struct driven driven;
-    uint64_t due_ns = 0;
     int cancel_state = 0;
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     trim_at_thread_end();
     push_driven(&driven, client);
     (void)atomic_fetch_add_explicit(&driver->drives, 1, memory_order_relaxed);
     io_watch_socket(client, &client->io.background, false);
-    bool over = run_turns(client, done, context, deadline_ns, &due_ns);
+    bool over = run_turns(client, done, context, deadline_ns);
     pop_driven();
-    leave(client, due_ns);
+    leave(client);
     (void)pthread_setcancelstate(cancel_state, NULL);
     return over;
 }
@@ -188,7 +188,7 @@ bool driver_until(struct felix_client *client, bool (*done)(void *), void *conte
 
 static bool is_served(void *context) {
     const struct felix_client *client = context;
-    return client->io.next_due_ns != 0;
+    return !client->io.readable && client->io.due_ns != 0;
 }
 
 void driver_serve(struct felix_client *client) {
@@ -284,7 +284,8 @@ static bool run_background(struct felix_client *client) {
 }
 
 static void await_holders(struct driver *driver) {
-    uint32_t holds = atomic_fetch_or(&driver->holds, HOLDS_ENDING);
+    uint32_t holds;
+    (void)atomic_fetch_or(&driver->holds, HOLDS_ENDING);
     while ((holds = atomic_load(&driver->holds)) != HOLDS_ENDING)
         (void)syscall(SYS_futex, &driver->holds, FUTEX_WAIT_PRIVATE, holds, NULL, NULL, 0);
 }

@@ -295,12 +295,11 @@ uint64_t io_turn(struct felix_client *client, struct io_watch *watch) {
     io_watch_socket(client, watch, true);
     if (worked)
         loop_mark_active(&watch->loop, io->now_ns);
+    uint64_t due_ns = quic_endpoint_deadline(io->endpoint);
+    if (unsent)
+        due_ns = 0;
+    io->due_ns = io->timer_due_ns < due_ns ? io->timer_due_ns : due_ns;
     /* Where something came, more may have come: the next turn looks before this thread sleeps. */
     io->readable = more || received || unsent;
-    io->next_due_ns = 0;
-    if (io->readable)
-        return 0;
-    uint64_t due_ns = quic_endpoint_deadline(io->endpoint);
-    io->next_due_ns = io->timer_due_ns < due_ns ? io->timer_due_ns : due_ns;
-    return io->next_due_ns;
+    return io->readable ? 0 : io->due_ns;
 }

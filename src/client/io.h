@@ -38,8 +38,8 @@ struct client_io {
     _Atomic(struct io_command *) inbox; /* newest first */
     uint64_t now_ns;                    /* of this turn */
     uint64_t timer_due_ns;              /* earliest timer of ours; a scan finds whose */
-    uint64_t next_due_ns;               /* what this turn returned */
-    bool readable;
+    uint64_t due_ns;                    /* of the next turn, if nothing comes; 0: at once */
+    bool readable;                      /* look at the socket before sleeping */
     bool stop;
 };
 

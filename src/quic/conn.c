@@ -55,6 +55,11 @@ void conn_mark_dirty(struct quic_conn *conn) {
     endpoint->dirty_tail = conn;
 }
 
+void quic_conn_hurry(struct quic_conn *conn) {
+    conn->hurried = true;
+    conn->endpoint->hurried = true;
+}
+
 void conn_mark_sendable(struct quic_conn *conn, struct quic_stream *stream) {
     if (!stream->in_send_list) {
         stream->in_send_list = true;

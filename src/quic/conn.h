@@ -64,7 +64,8 @@ struct quic_conn {
     size_t unacked_bytes; /* of all streams */
     size_t rx_held_bytes;
 
-    bool dirty; /* in the endpoint's list of connections to flush */
+    bool dirty;   /* in the endpoint's list of connections to flush */
+    bool hurried; /* flushed before the others */
     struct quic_conn *dirty_next;
     struct quic_conn *all_prev;
     struct quic_conn *all_next;
@@ -100,6 +101,9 @@ enum felix_err quic_conn_update_key(struct quic_conn *conn);
 
 /** The peer's address as text, for example "127.0.0.1:40000", into a buffer of 64 bytes. */
 const char *quic_conn_peer_text(const struct quic_conn *conn, char out[64]);
+
+/** What was just written on this connection leaves before what others have to say this turn. */
+void quic_conn_hurry(struct quic_conn *conn);
 
 struct quic_conn_info {
     uint64_t smoothed_rtt_ns, min_rtt_ns, cwnd_bytes, bytes_in_flight;

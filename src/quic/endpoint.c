@@ -299,6 +299,33 @@ void quic_endpoint_deliver(struct quic_endpoint *endpoint, const struct sockaddr
     on_packet(endpoint, &one);
 }
 
+/* Write what the connections that are dirty now have to say, or those of them that are in a hurry;
+ * true when one could not say all. */
+static bool flush_dirty(struct quic_endpoint *endpoint, bool hurried_only) {
+    struct quic_conn *last = endpoint->dirty_tail;
+    bool more = false;
+    while (endpoint->dirty_head != NULL) {
+        struct quic_conn *conn = endpoint->dirty_head;
+        endpoint->dirty_head = conn->dirty_next;
+        if (endpoint->dirty_head == NULL)
+            endpoint->dirty_tail = NULL;
+        conn->dirty = false;
+        bool was_last = conn == last;
+        if (hurried_only && !conn->hurried) {
+            conn_mark_dirty(conn);
+        } else {
+            conn->hurried = false;
+            if (!conn_flush(conn, endpoint->now_ns)) {
+                conn_mark_dirty(conn);
+                more = true;
+            }
+        }
+        if (was_last)
+            break; /* what was marked meanwhile is for the next turn */
+    }
+    return more;
+}
+
 bool quic_endpoint_flush(struct quic_endpoint *endpoint, uint64_t now_ns) {
     advance(endpoint, now_ns);
     while (endpoint->heap_count > 0 && endpoint->heap[0]->expiry_ns <= endpoint->now_ns) {
@@ -309,22 +336,9 @@ bool quic_endpoint_flush(struct quic_endpoint *endpoint, uint64_t now_ns) {
     if (udp_blocked(&endpoint->udp) && !udp_retry(&endpoint->udp))
         return false;
 
-    struct quic_conn *last = endpoint->dirty_tail;
-    bool more = false;
-    while (endpoint->dirty_head != NULL) {
-        struct quic_conn *conn = endpoint->dirty_head;
-        endpoint->dirty_head = conn->dirty_next;
-        if (endpoint->dirty_head == NULL)
-            endpoint->dirty_tail = NULL;
-        conn->dirty = false;
-        bool was_last = conn == last;
-        if (!conn_flush(conn, endpoint->now_ns)) {
-            conn_mark_dirty(conn);
-            more = true;
-        }
-        if (was_last)
-            break; /* what was marked meanwhile is for the next turn */
-    }
+    bool more = endpoint->hurried && flush_dirty(endpoint, true);
+    endpoint->hurried = false;
+    more = flush_dirty(endpoint, false) || more;
     counter_set(&endpoint->counters.send_calls, endpoint->udp.send_calls);
     counter_set(&endpoint->counters.half_open, endpoint->half_open_count);
     return (more || endpoint->dirty_head != NULL) && !udp_blocked(&endpoint->udp);

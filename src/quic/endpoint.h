@@ -98,6 +98,7 @@ struct quic_endpoint {
     size_t half_open_count;
     uint64_t next_number;
     struct quic_conn *dirty_head, *dirty_tail;
+    bool hurried;            /* a dirty connection asked to be written first */
     struct quic_conn **heap; /* timers, earliest first */
     size_t heap_count, heap_capacity;
     uint64_t now_ns; /* of this turn: time never goes backwards for a connection */

@@ -193,6 +193,8 @@ void event_stream_pump(struct event_stream *event) {
                 core_popped(&server->core, &event->sub, items);
         }
         stage_end(server, STAGE_ENCODE, begin_ns);
+        /* Before the acknowledgement: who waits for that often waits for the message, too. */
+        quic_conn_hurry(event->conn->quic);
         if (event->sub.queue_count > 0 && !window_open(event->conn))
             join_window(event);
     }

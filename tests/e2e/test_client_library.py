@@ -588,7 +588,7 @@ def test_publishes_that_were_not_sent_yet_survive_the_restart(restart, new_drive
 
 def test_a_live_subscription_comes_back_after_a_restart(restart, new_driver, name):
     # The keep-alive notices it: a quiet subscription sends nothing else.
-    driver = new_driver(keep_alive_ms=200).connect(restart.broker)
+    driver = new_driver(keep_alive_ms=200, event_conn_subscriptions=1).connect(restart.broker)
     by_next = driver.subscribe(name)
     driver.subscribe(name, mode="callback")
     driver.publish(name, text="before")

@@ -111,12 +111,70 @@ static void a_wake_up_before_blocking_ends_the_wait_and_is_consumed(void **state
 
 static void spinning_does_not_block_and_still_meets_the_deadline(void **state) {
     (void)state;
+    uint64_t now_ns;
     loop.spin_ns = FAR_NS;
+    do { /* until nobody took the processor meanwhile */
+        loop.wakeups = 0;
+        loop.spin = (struct loop_spin){0};
+        now_ns = clock_now_ns();
+        loop_mark_active(&loop, now_ns);
+        loop_wait(&loop, now_ns + 200 * NS_PER_US, NULL, NULL);
+        assert_true(clock_now_ns() >= now_ns + 200 * NS_PER_US);
+    } while (loop.spin.paused_ns != 0);
+    assert_int_equal(loop.wakeups, 0);
+}
+
+/* A wait that would spin for long, if spinning is thought to help. */
+static void wait_a_little(bool (*has_work)(void *), void *context) {
     uint64_t now_ns = clock_now_ns();
     loop_mark_active(&loop, now_ns);
-    loop_wait(&loop, now_ns + 2 * NS_PER_MS, NULL, NULL);
-    assert_true(clock_now_ns() >= now_ns + 2 * NS_PER_MS);
-    assert_int_equal(loop.wakeups, 0);
+    loop_wait(&loop, now_ns + NS_PER_MS, has_work, context);
+}
+
+static void spins_in_vain_become_rare_until_one_finds_something(void **state) {
+    (void)state;
+    loop.spin_ns = 20 * NS_PER_US;
+    unsigned spins = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        uint32_t misses = loop.spin.misses;
+        loop.spin.paused_ns = 0; /* whoever took the processor meanwhile */
+        wait_a_little(NULL, NULL);
+        spins += loop.spin.misses != misses;
+    }
+    assert_true(spins >= 4 && spins <= 10);
+
+    loop.spin.skips = 0;
+    loop.spin.paused_ns = 0;
+    int asked = 0;
+    uint64_t now_ns = clock_now_ns();
+    loop_mark_active(&loop, now_ns);
+    loop_wait(&loop, now_ns + FAR_NS, work_at_second_look, &asked);
+    assert_int_equal(loop.spin.misses, 0);
+}
+
+static bool be_away(void *context) {
+    (void)context;
+    struct timespec time = {.tv_nsec = 200000};
+    (void)nanosleep(&time, NULL);
+    return false;
+}
+
+static void who_was_away_while_it_spun_does_not_spin_for_a_while(void **state) {
+    (void)state;
+    loop.spin_ns = FAR_NS;
+    wait_a_little(be_away, NULL);
+    assert_true(loop.spin.pause_ns > 0);
+    uint64_t first_ns = loop.spin.pause_ns;
+    loop.spin.paused_ns = 0;
+    wait_a_little(be_away, NULL);
+    assert_true(loop.spin.pause_ns > first_ns);
+    assert_int_equal(loop.wakeups, 2); /* it slept for the rest */
+
+    loop.spin.paused_ns = clock_now_ns() + FAR_NS;
+    uint32_t misses = loop.spin.misses;
+    wait_a_little(NULL, NULL);
+    assert_int_equal(loop.spin.misses, misses);
+    assert_int_equal(loop.wakeups, 3);
 }
 
 static void spinning_ends_after_its_time(void **state) {
@@ -153,7 +211,6 @@ static void a_ready_descriptor_is_reported_until_removed(void **state) {
     loop_wait(&loop, LOOP_NO_DEADLINE, NULL, NULL);
     assert_int_equal(in.calls, 1);
     assert_true((in.events & EPOLLIN) != 0);
-    assert_int_equal(loop.wakeups, 0);
 
     loop_change(&loop, &in.source, 0);
     loop_wait(&loop, clock_now_ns(), NULL, NULL);
@@ -225,6 +282,8 @@ int main(void) {
         WITH_LOOP(waking_a_loop_that_is_awake_costs_no_system_call),
         WITH_LOOP(a_wake_up_before_blocking_ends_the_wait_and_is_consumed),
         WITH_LOOP(spinning_does_not_block_and_still_meets_the_deadline),
+        WITH_LOOP(spins_in_vain_become_rare_until_one_finds_something),
+        WITH_LOOP(who_was_away_while_it_spun_does_not_spin_for_a_while),
         WITH_LOOP(spinning_ends_after_its_time),
         WITH_LOOP(a_ready_descriptor_is_reported_until_removed),
         WITH_LOOP(a_descriptor_that_cannot_be_watched_is_refused),

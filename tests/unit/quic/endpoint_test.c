@@ -442,6 +442,46 @@ static void made_up_ids_are_answered_once_by_whom_they_name(void **) {
     assert_int_equal(counter_get(&pair.server.endpoint->counters.resets_sent), 255);
 }
 
+/* ---- who is written first ---- */
+
+static size_t to_clients[8];
+static unsigned to_clients_count;
+
+static bool note_sizes(struct net *, bool to_server, uint8_t *, size_t len) {
+    if (!to_server && to_clients_count < 8)
+        to_clients[to_clients_count++] = len;
+    return true;
+}
+
+/* One turn in which a connection has 100 bytes to say and then another one 500. */
+static void say_to_both(struct quic_conn *first, struct quic_conn *second, bool hurry) {
+    to_clients_count = 0;
+    pair.server.conn = first;
+    (void)party_send(&pair.server, false, 100, false);
+    pair.server.conn = second;
+    (void)party_send(&pair.server, false, 500, false);
+    if (hurry)
+        quic_conn_hurry(second);
+    pair_pass(100);
+    assert_true(to_clients_count >= 2);
+}
+
+static void who_is_in_a_hurry_is_written_before_the_others(void **) {
+    pair_connect();
+    pair_pass(1000);
+    struct quic_conn *first = pair.server.conn;
+    newcomer_is_served();
+    struct quic_conn *second = pair.server.conn;
+    assert_ptr_not_equal(first, second);
+    net.tap = note_sizes;
+    say_to_both(first, second, false);
+    assert_true(to_clients[0] < 300 && to_clients[1] > 500);
+    say_to_both(first, second, true);
+    assert_true(to_clients[0] > 500 && to_clients[1] < 300);
+    say_to_both(first, second, false); /* that was for one turn */
+    assert_true(to_clients[0] < 300 && to_clients[1] > 500);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         PAIR_TEST(unknown_version_gets_the_list_of_ours),
@@ -468,6 +508,7 @@ int main(void) {
         PAIR_TEST(datagrams_for_another_reactor_are_handed_over),
         PAIR_TEST(both_reactors_serve_whom_they_accepted),
         PAIR_TEST(made_up_ids_are_answered_once_by_whom_they_name),
+        PAIR_TEST(who_is_in_a_hurry_is_written_before_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
