@@ -31,6 +31,7 @@ FOREIGN = {
     "ngtcp2/": {"quic"},
     "gnutls/": {"quic", "auth", "node"},
     "nettle/": {"auth", "quic"},
+    "intel-ipsec-mb.h": {"quic"},
     "microhttpd.h": {"http"},
     "yaml.h": {"node"},
 }

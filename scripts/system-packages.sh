@@ -27,6 +27,7 @@ libcmocka-dev|pkg-config --exists cmocka
 nettle-dev|pkg-config --exists nettle
 libngtcp2-dev|pkg-config --exists 'libngtcp2 >= $FELIX_NGTCP2_MIN'
 libngtcp2-crypto-gnutls-dev|pkg-config --exists 'libngtcp2_crypto_gnutls >= $FELIX_NGTCP2_MIN'
+libipsec-mb-dev|test \"\$(uname -m)\" != x86_64 || test -e /usr/include/intel-ipsec-mb.h
 python3|command -v python3
 python3-venv|python3 -c 'import ensurepip, venv'
 scdoc|command -v scdoc

@@ -216,7 +216,8 @@ enum felix_err felix_connect(const felix_options *options, uint32_t timeout_ms,
         return err;
     const char *ca_file = options->settings.ca_file;
     struct quic_tls *tls = NULL;
-    err = quic_tls_client_new(ca_file[0] != '\0' ? ca_file : NULL, &tls, last_error());
+    err = quic_tls_client_new(ca_file[0] != '\0' ? ca_file : NULL,
+                              (enum quic_cipher)options->settings.quic_cipher, &tls, last_error());
     if (err != FELIX_OK)
         return err;
     uint64_t now_ns = clock_now_ns();

@@ -180,7 +180,7 @@ enum felix_err identity_prepare(const struct config *config, struct identity *re
 enum felix_err identity_load_tls(const struct config *config, const struct identity *identity,
                                  struct quic_tls **ret, struct felix_error *reterr) {
     return quic_tls_server_new(identity->cert_path, identity->key_path, config->tls_require_alpn,
-                               ret, reterr);
+                               (enum quic_cipher)config->quic_cipher, ret, reterr);
 }
 
 enum felix_err identity_load_keys(const struct config *config, const struct identity *identity,

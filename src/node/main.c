@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "node/node.h"
+#include "quic/cipher.h"
 #include "quic/udp.h"
 
 #define EXIT_STARTUP 1
@@ -206,11 +207,14 @@ static const char *bound_text(const struct option_addr *asked, uint16_t port, ch
 /* One line for humans and for scripts that start us and wait for it. */
 static void announce(const struct program *program) {
     char quic[64], http[64];
+    enum quic_cipher cipher; /* the same as when the certificate was loaded */
+    (void)quic_cipher_choose((enum quic_cipher)program->config.quic_cipher, &cipher, NULL);
     (void)bound_text(&program->config.quic_bind, node_quic_port(program->node), quic);
     (void)bound_text(&program->config.metrics_bind, node_http_port(program->node), http);
     (void)printf("felix-broker ready quic=%s http=%s data-dir=%s\n", quic, http,
                  node_data_dir(program->node));
     (void)fflush(stdout);
+    LOG_INFO(node, "packet_cipher", F_STR("chosen", quic_cipher_text(cipher)));
     LOG_INFO(node, "ready", F_STR("quic", quic), F_STR("http", http),
              F_STR("data_dir", node_data_dir(program->node)),
              F_U64("reactors", node_reactors(program->node)));

@@ -22,6 +22,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "quic/cipher.h"
 #include "quic/endpoint.h"
 
 #define TURN_BYTES ((size_t)256 << 10) /* one connection's share of a turn */
@@ -216,9 +217,9 @@ static const ngtcp2_callbacks callbacks = {
     .recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
     .recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb,
     .handshake_completed = on_handshake_completed,
-    .encrypt = ngtcp2_crypto_encrypt_cb,
-    .decrypt = ngtcp2_crypto_decrypt_cb,
-    .hp_mask = ngtcp2_crypto_hp_mask_cb,
+    .encrypt = cipher_encrypt,
+    .decrypt = cipher_decrypt,
+    .hp_mask = cipher_mask,
     .recv_stream_data = on_stream_data,
     .acked_stream_data_offset = on_acked,
     .stream_open = on_stream_open,
@@ -229,11 +230,11 @@ static const ngtcp2_callbacks callbacks = {
     .rand = fill_random,
     .get_new_connection_id = on_new_cid,
     .remove_connection_id = on_remove_cid,
-    .update_key = ngtcp2_crypto_update_key_cb,
+    .update_key = cipher_update_key,
     .stream_reset = on_stream_reset,
     .extend_max_stream_data = on_extend_stream,
-    .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
-    .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
+    .delete_crypto_aead_ctx = cipher_delete_aead,
+    .delete_crypto_cipher_ctx = cipher_delete_mask,
     .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };

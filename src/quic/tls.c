@@ -25,13 +25,20 @@ struct quic_tls {
     _Atomic uint32_t refs;
     bool server;
     bool require_alpn;
+    enum quic_cipher cipher; /* as chosen, never auto */
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priorities;
 };
 
-static enum felix_err tls_new(bool server, struct quic_tls **ret, struct felix_error *reterr) {
+static enum felix_err tls_new(bool server, enum quic_cipher cipher, struct quic_tls **ret,
+                              struct felix_error *reterr) {
+    enum quic_cipher chosen;
+    enum felix_err err = quic_cipher_choose(cipher, &chosen, reterr);
+    if (err != FELIX_OK)
+        return err;
     struct quic_tls *tls = xcalloc(1, sizeof *tls);
     tls->server = server;
+    tls->cipher = chosen;
     atomic_init(&tls->refs, 1);
     int rc = gnutls_certificate_allocate_credentials(&tls->credentials);
     if (rc == 0)
@@ -45,9 +52,10 @@ static enum felix_err tls_new(bool server, struct quic_tls **ret, struct felix_e
 }
 
 enum felix_err quic_tls_server_new(const char *cert_path, const char *key_path, bool require_alpn,
-                                   struct quic_tls **ret, struct felix_error *reterr) {
+                                   enum quic_cipher cipher, struct quic_tls **ret,
+                                   struct felix_error *reterr) {
     struct quic_tls *tls = NULL;
-    enum felix_err err = tls_new(true, &tls, reterr);
+    enum felix_err err = tls_new(true, cipher, &tls, reterr);
     if (err != FELIX_OK)
         return err;
     tls->require_alpn = require_alpn;
@@ -64,13 +72,13 @@ enum felix_err quic_tls_server_new(const char *cert_path, const char *key_path, 
     return FELIX_OK;
 }
 
-enum felix_err quic_tls_client_new(const char *ca_path, struct quic_tls **ret,
-                                   struct felix_error *reterr) {
+enum felix_err quic_tls_client_new(const char *ca_path, enum quic_cipher cipher,
+                                   struct quic_tls **ret, struct felix_error *reterr) {
     struct quic_tls *tls = NULL;
     if (ca_path != NULL && access(ca_path, R_OK) != 0)
         return error_set(reterr, FELIX_SYSTEM, errno, "cannot read the trusted certificates in %s",
                          ca_path);
-    enum felix_err err = tls_new(false, &tls, reterr);
+    enum felix_err err = tls_new(false, cipher, &tls, reterr);
     if (err != FELIX_OK)
         return err;
     int rc = ca_path != NULL ? gnutls_certificate_set_x509_trust_file(tls->credentials, ca_path,
@@ -188,6 +196,7 @@ enum felix_err quic_tls_session_new(struct quic_tls *tls, const char *server_nam
         gnutls_deinit(session);
         return FELIX_TLS;
     }
+    cipher_attach(session, tls->cipher);
     *ret = session;
     return FELIX_OK;
 }

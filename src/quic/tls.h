@@ -8,6 +8,7 @@
 #define QUIC_TLS_H
 
 #include "base/err.h"
+#include "quic/cipher.h"
 
 #include <gnutls/gnutls.h>
 #include <ngtcp2/ngtcp2_crypto.h>
@@ -19,16 +20,18 @@ struct quic_tls;
  * Credentials of a broker from PEM files. With `require_alpn` a client hello without "felix/1"
  * is refused; otherwise one without ALPN is served, one that offers "felix/1" gets it, and one
  * that offers only other names fails with no_application_protocol.
- * Returns owned in *ret. FELIX_TLS with what was tried in reterr.
+ * `cipher` protects the packets. Returns owned in *ret. FELIX_TLS with what was tried in reterr,
+ * FELIX_INVALID_ARGUMENT when the cipher cannot be had.
  * Source: wire extensions, section 1.1.
  */
 enum felix_err quic_tls_server_new(const char *cert_path, const char *key_path, bool require_alpn,
-                                   struct quic_tls **ret, struct felix_error *reterr);
+                                   enum quic_cipher cipher, struct quic_tls **ret,
+                                   struct felix_error *reterr);
 
 /** Trust of a client: the PEM file `ca_path`, or the system's store when NULL. No ALPN offered.
- * FELIX_SYSTEM: the file cannot be read; FELIX_TLS: it holds no certificate. */
-enum felix_err quic_tls_client_new(const char *ca_path, struct quic_tls **ret,
-                                   struct felix_error *reterr);
+ * FELIX_SYSTEM: the file cannot be read; FELIX_TLS: it holds no certificate; cipher as above. */
+enum felix_err quic_tls_client_new(const char *ca_path, enum quic_cipher cipher,
+                                   struct quic_tls **ret, struct felix_error *reterr);
 
 struct quic_tls *quic_tls_ref(struct quic_tls *tls);
 void quic_tls_unref(struct quic_tls *tls);

@@ -190,8 +190,9 @@ static void make_tls(void) {
     (void)snprintf(cert, sizeof cert, "%s/cert.pem", folder);
     (void)snprintf(key, sizeof key, "%s/key.pem", folder);
     write_certificate(cert, key);
-    assert_int_equal(quic_tls_server_new(cert, key, false, &pair.server_tls, NULL), FELIX_OK);
-    assert_int_equal(quic_tls_client_new(cert, &pair.client_tls, NULL), FELIX_OK);
+    assert_int_equal(quic_tls_server_new(cert, key, false, pair.server_cipher, &pair.server_tls, NULL),
+                     FELIX_OK);
+    assert_int_equal(quic_tls_client_new(cert, pair.client_cipher, &pair.client_tls, NULL), FELIX_OK);
     (void)unlink(cert);
     (void)unlink(key);
     (void)rmdir(folder);

@@ -54,6 +54,7 @@ struct party {
 
 struct pair {
     struct quic_settings settings; /* of endpoints that are made from now on */
+    enum quic_cipher server_cipher, client_cipher; /* auto unless a test says otherwise */
     struct quic_tls *server_tls, *client_tls;
     struct sockaddr_storage server_address, client_address;
     struct party server, client;
