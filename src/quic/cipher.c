@@ -208,9 +208,8 @@ static bool install_stock(ngtcp2_conn *conn, ngtcp2_encryption_level level,
     return (rx_secret == NULL ||
             ngtcp2_crypto_derive_and_install_rx_key(conn, NULL, NULL, NULL, level, rx_secret,
                                                     secret_bytes) == 0) &&
-           (tx_secret == NULL ||
-            ngtcp2_crypto_derive_and_install_tx_key(conn, NULL, NULL, NULL, level, tx_secret,
-                                                    secret_bytes) == 0);
+           (tx_secret == NULL || ngtcp2_crypto_derive_and_install_tx_key(
+                                     conn, NULL, NULL, NULL, level, tx_secret, secret_bytes) == 0);
 }
 
 static int install(gnutls_session_t session, gnutls_record_encryption_level_t gnutls_level,
@@ -267,8 +266,8 @@ int cipher_update_key(ngtcp2_conn *conn, uint8_t *rx_secret, uint8_t *tx_secret,
     const ngtcp2_crypto_ctx *ctx = ngtcp2_conn_get_crypto_ctx(conn);
     if (own_algorithm(ctx->aead.native_handle) == NULL)
         return ngtcp2_crypto_update_key_cb(conn, rx_secret, tx_secret, rx_aead_ctx, rx_iv,
-                                           tx_aead_ctx, tx_iv, current_rx_secret,
-                                           current_tx_secret, secret_bytes, user_data);
+                                           tx_aead_ctx, tx_iv, current_rx_secret, current_tx_secret,
+                                           secret_bytes, user_data);
     if (!update_direction(ctx, false, current_rx_secret, secret_bytes, rx_secret, rx_iv,
                           rx_aead_ctx))
         return NGTCP2_ERR_CALLBACK_FAILURE;
@@ -303,8 +302,8 @@ int cipher_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead,
         return ngtcp2_crypto_decrypt_cb(dest, aead, aead_ctx, sealed, len, nonce, nonce_bytes, aad,
                                         aad_bytes);
     INVARIANT(nonce_bytes == GCM_NONCE_BYTES);
-    if (len < GCM_TAG_BYTES || !ipsec_mb->gcm_open(own, dest, sealed, len - GCM_TAG_BYTES, nonce,
-                                                   aad, aad_bytes))
+    if (len < GCM_TAG_BYTES ||
+        !ipsec_mb->gcm_open(own, dest, sealed, len - GCM_TAG_BYTES, nonce, aad, aad_bytes))
         return NGTCP2_ERR_DECRYPT;
     return 0;
 }

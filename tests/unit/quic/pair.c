@@ -183,16 +183,16 @@ static void write_certificate(const char *cert_path, const char *key_path) {
     gnutls_x509_privkey_deinit(key);
 }
 
-static void make_tls(void) {
+static void make_tls(enum quic_cipher server, enum quic_cipher client) {
     char folder[] = "/tmp/felix-quic-XXXXXX";
     char cert[64], key[64];
     assert_non_null(mkdtemp(folder));
     (void)snprintf(cert, sizeof cert, "%s/cert.pem", folder);
     (void)snprintf(key, sizeof key, "%s/key.pem", folder);
     write_certificate(cert, key);
-    assert_int_equal(quic_tls_server_new(cert, key, false, pair.server_cipher, &pair.server_tls, NULL),
+    assert_int_equal(quic_tls_server_new(cert, key, false, server, &pair.server_tls, NULL),
                      FELIX_OK);
-    assert_int_equal(quic_tls_client_new(cert, pair.client_cipher, &pair.client_tls, NULL), FELIX_OK);
+    assert_int_equal(quic_tls_client_new(cert, client, &pair.client_tls, NULL), FELIX_OK);
     (void)unlink(cert);
     (void)unlink(key);
     (void)rmdir(folder);
@@ -249,10 +249,20 @@ int pair_setup(void **state) {
     };
     pair.server_address = net_address(10, 0, 0, 1, NET_SERVER_PORT);
     pair.client_address = net_address(10, 0, 0, 2, 50000);
-    make_tls();
+    make_tls(QUIC_CIPHER_AUTO, QUIC_CIPHER_AUTO);
     party_open_server(&pair.server, 0, 1);
     party_open_client(&pair.client, &pair.client_address);
     return 0;
+}
+
+void pair_restart(enum quic_cipher server, enum quic_cipher client) {
+    party_close(&pair.client);
+    party_close(&pair.server);
+    quic_tls_unref(pair.server_tls);
+    quic_tls_unref(pair.client_tls);
+    make_tls(server, client);
+    party_open_server(&pair.server, 0, 1);
+    party_open_client(&pair.client, &pair.client_address);
 }
 
 int pair_teardown(void **state) {

@@ -54,7 +54,6 @@ struct party {
 
 struct pair {
     struct quic_settings settings; /* of endpoints that are made from now on */
-    enum quic_cipher server_cipher, client_cipher; /* auto unless a test says otherwise */
     struct quic_tls *server_tls, *client_tls;
     struct sockaddr_storage server_address, client_address;
     struct party server, client;
@@ -68,6 +67,9 @@ extern struct pair pair;
 int pair_setup(void **state);
 int pair_teardown(void **state);
 #define PAIR_TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
+
+/** Both sides anew, with these packet ciphers instead of automatic ones. */
+void pair_restart(enum quic_cipher server, enum quic_cipher client);
 
 /** Endpoints by hand; `reactor` of `count`. */
 void party_open_server(struct party *party, unsigned reactor, unsigned count);
