@@ -1,0 +1,24 @@
+/* The two kinds of run of peer-load. Each prints one JSON object, or ends the program. */
+#ifndef PEERS_LOAD_RUN_H
+#define PEERS_LOAD_RUN_H
+
+#include "protocol.h"
+
+struct run_settings {
+    struct link_target target;
+    uint64_t payload_bytes;
+    uint64_t duration_ns; /* that requests are made */
+    uint64_t warmup_ns;
+    /* publish and subscribe */
+    uint64_t fanout; /* subscribers, a connection each */
+    bool acked;
+    uint64_t window_bytes; /* payload that is on its way at most, per subscriber */
+    /* cache */
+    bool put; /* else get */
+    uint64_t connections, in_flight, keys;
+};
+
+void pubsub_run(const struct run_settings *settings, const struct protocol *protocol);
+void cache_run(const struct run_settings *settings, const struct cache_protocol *protocol);
+
+#endif
