@@ -18,6 +18,7 @@ CACHE_CONNECTIONS = (8, 32, 1)  # cachedemo's own number first
 WARMUP_SECONDS = 0.3  # peer-load does the same
 PILOT_SECONDS = 0.2
 STAMP_BYTES = 16
+BUFFERS_BYTES = 128 << 20  # latencydemo warns of runs that send less
 RUN_SECONDS_MAX = 120
 
 
@@ -121,6 +122,12 @@ def felix_figures(cell, document):
     return {"rate": rate, "p50_us": result["p50_us"], "p99_us": result["p99_us"]}
 
 
+def felix_count(cell, rate, seconds):
+    """How many messages or operations to measure: so many seconds, but no run that fits into buffers."""
+    least = BUFFERS_BYTES // (cell.payload + STAMP_BYTES) + 1 if cell.kind == "stream" else 200
+    return max(int(rate * seconds), least)
+
+
 class FelixRunner:
     """latencydemo and cachedemo count messages, not seconds: a short run tells the rate first."""
 
@@ -139,7 +146,7 @@ class FelixRunner:
         if cell not in self.counts:
             first = int(FIRST_RATES[cell.kind, cell.fanout] * PILOT_SECONDS)
             rate = self.once(cell, broker, first)["rate"] / cell.fanout
-            self.counts[cell] = max(int(rate * seconds), 200)
+            self.counts[cell] = felix_count(cell, rate, seconds)
         return self.once(cell, broker, self.counts[cell])
 
 

@@ -167,13 +167,13 @@ work, and are there because many run them so. Felix packs 64 messages into a pub
 subscribers; NATS, Redis and MQTT know no batches: their publishers pipeline single messages in writes of 64 KiB, which
 is the nearest they have. Felix holds a publisher back when a subscriber cannot follow; the peers queue and in the end
 drop or cut off, so the load program keeps its publisher at most 2 MiB ahead of the slowest subscriber, which suits them
-(larger windows were slower). An acknowledgement is not the same promise everywhere: Felix answers when the message is
+(larger windows were slower for NATS and Redis and made no difference to Mosquitto). An acknowledgement is not the same promise everywhere: Felix answers when the message is
 accepted and in the replay ring; a NATS publisher sends PING and hears PONG when the server has read all before it
 (what its libraries call flush); Redis answers PUBLISH with the number of receivers; Mosquitto answers QoS 1, with
 subscribers at QoS 0. The delay is that of the first subscriber in all systems: a peer that writes to its subscribers
 one after another serves that one before the others. Everything is kept in memory only. Felix is measured through its
-client library, with callbacks and copies, and is stopped from spinning by its own rule for two processors; the peers
-are measured by a C program that sends prepared bytes and parses just enough to count, and sleeps in the kernel: less
+client library, with callbacks and copies; like the load program it does not spin on a machine with fewer than four
+processors. The peers are measured by a C program that sends prepared bytes and parses just enough to count, and sleeps in the kernel: less
 than an application's client does, which favours them. In the cache that program sends all requests that one read
 allows in one write, so a single connection with 32 in flight becomes few system calls: the best case of a pipelining
 client, not that of 32 independent callers, whose case is the one with 32 connections. Redis and memcached ran with

@@ -18,7 +18,6 @@
 #include <sys/epoll.h>
 
 #define READY_MAX 64
-#define IDLE_MS 10000
 
 struct connection {
     struct link link;
@@ -118,6 +117,7 @@ static uint64_t run_phase(struct load *load, bool put, uint64_t duration_ns) {
     make_request(load, put);
     hist_reset(&load->hist);
     load->finished = 0;
+    int idle_ms = (int)(load->settings->idle_ns / NS_PER_MS);
     uint64_t start_ns = clock_now_ns();
     for (size_t i = 0; i < load->settings->connections; i++) {
         struct connection *c = &load->connections[i];
@@ -127,7 +127,7 @@ static uint64_t run_phase(struct load *load, bool put, uint64_t duration_ns) {
     }
     while (in_flight(load) > 0) {
         struct epoll_event ready[READY_MAX];
-        int count = epoll_wait(load->epoll, ready, READY_MAX, IDLE_MS);
+        int count = epoll_wait(load->epoll, ready, READY_MAX, idle_ms);
         if (count == 0)
             load_fail("%llu answers are missing", (unsigned long long)in_flight(load));
         for (int i = 0; i < count; i++)

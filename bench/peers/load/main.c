@@ -2,9 +2,10 @@
  * peer-load: the work of latencydemo and cachedemo, done to other servers than Felix.
  *
  *     peer-load nats|redis|mqtt --port N [--ca FILE] [--payload BYTES] [--seconds S]
- *               [--fanout N] [--acked] [--window-bytes N]
+ *               [--warmup-ms N] [--idle-ms N] [--fanout N] [--acked] [--window-bytes N]
  *     peer-load cache:redis|cache:memcached --port N [--ca FILE] [--payload BYTES] [--seconds S]
- *               --op put|get [--connections N] [--in-flight N] [--keys N]
+ *               [--warmup-ms N] [--idle-ms N] --op put|get [--connections N] [--in-flight N]
+ * [--keys N]
  *
  * Prints one JSON object. Exit status 1: the peer failed, or something was not delivered.
  */
@@ -18,6 +19,7 @@
 #include <string.h>
 
 #define WARMUP_NS (300 * NS_PER_MS)
+#define IDLE_NS (10 * NS_PER_S)
 #define CACHE_PREFIX "cache:"
 
 enum option_id {
@@ -25,6 +27,8 @@ enum option_id {
     OPTION_CA,
     OPTION_PAYLOAD,
     OPTION_SECONDS,
+    OPTION_WARMUP_MS,
+    OPTION_IDLE_MS,
     OPTION_FANOUT,
     OPTION_ACKED,
     OPTION_WINDOW,
@@ -39,6 +43,8 @@ static const struct option options[] = {
     {"ca", required_argument, NULL, OPTION_CA},
     {"payload", required_argument, NULL, OPTION_PAYLOAD},
     {"seconds", required_argument, NULL, OPTION_SECONDS},
+    {"warmup-ms", required_argument, NULL, OPTION_WARMUP_MS},
+    {"idle-ms", required_argument, NULL, OPTION_IDLE_MS},
     {"fanout", required_argument, NULL, OPTION_FANOUT},
     {"acked", no_argument, NULL, OPTION_ACKED},
     {"window-bytes", required_argument, NULL, OPTION_WINDOW},
@@ -81,6 +87,12 @@ static void set_option(struct run_settings *s, int id, const char *value) {
     case OPTION_SECONDS:
         s->duration_ns = seconds(value);
         break;
+    case OPTION_WARMUP_MS:
+        s->warmup_ns = number(value, 1, 60000) * NS_PER_MS;
+        break;
+    case OPTION_IDLE_MS:
+        s->idle_ns = number(value, 1, 600000) * NS_PER_MS;
+        break;
     case OPTION_FANOUT:
         s->fanout = number(value, 1, 1000);
         break;
@@ -113,6 +125,7 @@ int main(int argc, char **argv) {
     struct run_settings settings = {.payload_bytes = 256,
                                     .duration_ns = NS_PER_S,
                                     .warmup_ns = WARMUP_NS,
+                                    .idle_ns = IDLE_NS,
                                     .fanout = 1,
                                     .window_bytes = (uint64_t)2 << 20,
                                     .connections = 8,

@@ -1,9 +1,8 @@
 /*
  * One thread publishes on one connection; another takes in what the subscribers get, each of which
- * has a connection. What counts is what latencydemo counts: a message begins with a stamp of 16
- * bytes, the number of its phase and the time of its building, and what does not carry the present
- * number does not count. A phase ends when every subscriber has everything; a phase in which
- * nothing comes for IDLE_NS is a failure.
+ * has a connection. A message begins with 16 bytes, its number and the time of its building, as in
+ * latencydemo. Every subscriber must get every message once and in order: another number than the
+ * next one fails the run at once, and so does silence of `idle_ns` while something is missing.
  *
  * Without acknowledgements: messages leave in blocks of many, and the publisher stays at most
  * `window_bytes` ahead of the slowest subscriber. Peers do not hold a publisher back for a slow
@@ -30,13 +29,12 @@
 #define STAMP_BYTES 16
 #define BATCH 64                       /* messages that share a time, as in latencydemo's batches */
 #define BLOCK_BYTES ((size_t)64 << 10) /* at least, of one write */
-#define IDLE_NS (10 * NS_PER_S)
 #define READY_MAX 64
 #define CACHE_LINE 64
 
 struct subscriber {
     struct link link;
-    uint64_t received; /* in this phase */
+    uint64_t received;
 };
 
 struct run {
@@ -48,25 +46,27 @@ struct run {
     struct link link;
     struct text block; /* `block_count` messages, `stride` bytes each */
     size_t block_count, stride, stamp_at;
+    uint64_t sent;
 
-    /* The subscribing thread's, between the phases nobody's. */
+    /* The subscribing thread's, until it has ended. */
     struct subscriber *subscribers;
     struct hist hist; /* of the first one's delays */
-    uint64_t hist_phase;
 
     /* Shared. */
-    _Alignas(CACHE_LINE) _Atomic uint64_t phase;
-    _Alignas(CACHE_LINE) _Atomic uint64_t low; /* what every subscriber has */
-    _Atomic uint64_t last_ns;                  /* when the last delivery came */
-    _Atomic uint64_t wanted;                   /* the publisher waits for `low` to reach this */
+    uint64_t first; /* what stands for number 0: messages of somebody else do not fit */
+    _Alignas(CACHE_LINE) _Atomic uint64_t measured_from; /* the number where warming up ends */
+    _Alignas(CACHE_LINE) _Atomic uint64_t low;           /* what every subscriber has received */
+    _Atomic uint64_t last_ns;                            /* when the last delivery came */
+    _Atomic uint64_t wanted; /* the publisher waits for `low` to reach this */
     _Atomic bool stop;
     sem_t wake;
 };
 
 /* ---- the subscribing thread ---- */
 
-static void count_messages(struct run *run, struct subscriber *s, uint64_t phase) {
+static void count_messages(struct run *run, struct subscriber *s) {
     bool sampled = s == run->subscribers;
+    uint64_t measured_from = atomic_load_explicit(&run->measured_from, memory_order_relaxed);
     uint64_t now_ns = clock_now_ns();
     for (;;) {
         struct item item = protocol_take(&s->link, run->protocol->next);
@@ -77,10 +77,12 @@ static void count_messages(struct run *run, struct subscriber *s, uint64_t phase
         if (item.payload.len != run->message_bytes)
             load_fail("a delivery of %zu bytes instead of %zu", item.payload.len,
                       run->message_bytes);
-        if (be64_load(item.payload.data) != phase)
-            continue;
+        uint64_t number = be64_load(item.payload.data) - run->first;
+        if (number != s->received)
+            load_fail("deliveries are missing or come twice: number %llu instead of %llu",
+                      (unsigned long long)number, (unsigned long long)s->received);
         s->received++;
-        if (sampled)
+        if (sampled && number >= measured_from)
             hist_record(&run->hist, now_ns - be64_load(item.payload.data + 8));
     }
     atomic_store_explicit(&run->last_ns, now_ns, memory_order_relaxed);
@@ -96,13 +98,6 @@ static void tell_publisher(struct run *run) {
         (void)sem_post(&run->wake);
 }
 
-static void begin_phase(struct run *run, uint64_t phase) {
-    run->hist_phase = phase;
-    hist_reset(&run->hist);
-    for (size_t i = 0; i < run->settings->fanout; i++)
-        run->subscribers[i].received = 0;
-}
-
 static void *subscribe_loop(void *context) {
     struct run *run = context;
     int epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -114,13 +109,10 @@ static void *subscribe_loop(void *context) {
     while (!atomic_load_explicit(&run->stop, memory_order_relaxed)) {
         struct epoll_event ready[READY_MAX];
         int count = epoll_wait(epoll, ready, READY_MAX, 100);
-        uint64_t phase = atomic_load_explicit(&run->phase, memory_order_acquire);
-        if (phase != run->hist_phase)
-            begin_phase(run, phase);
         for (int i = 0; i < count; i++) {
             struct subscriber *s = ready[i].data.ptr;
             while (link_fill(&s->link))
-                count_messages(run, s, phase);
+                count_messages(run, s);
         }
         if (count > 0)
             tell_publisher(run);
@@ -130,7 +122,7 @@ static void *subscribe_loop(void *context) {
 
 /* ---- the publishing thread ---- */
 
-/* Waits until every subscriber has `count` messages of this phase. */
+/* Waits until every subscriber has received `count` messages since the start. */
 static void wait_for(struct run *run, uint64_t count) {
     while (atomic_load(&run->low) < count) {
         atomic_store(&run->wanted, count);
@@ -138,57 +130,55 @@ static void wait_for(struct run *run, uint64_t count) {
             break;
         struct timespec until;
         (void)clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += (time_t)(IDLE_NS / NS_PER_S);
+        uint64_t end_ns = (uint64_t)until.tv_nsec + run->settings->idle_ns;
+        until.tv_sec += (time_t)(end_ns / NS_PER_S);
+        until.tv_nsec = (long)(end_ns % NS_PER_S);
         int status;
         while ((status = sem_timedwait(&run->wake, &until)) != 0 && errno == EINTR) {
         }
         if (status == 0)
             continue;
         uint64_t last_ns = atomic_load(&run->last_ns);
-        if (clock_now_ns() > last_ns + IDLE_NS)
+        if (clock_now_ns() > last_ns + run->settings->idle_ns)
             load_fail("deliveries are missing: the slowest subscriber has %llu of %llu",
                       (unsigned long long)atomic_load(&run->low), (unsigned long long)count);
     }
     atomic_store(&run->wanted, 0);
 }
 
-static void stamp(struct run *run, size_t index, uint64_t phase, uint64_t now_ns) {
+/* Message `index` of the block becomes the one after all that were sent and those before it. */
+static void stamp(struct run *run, size_t index, uint64_t now_ns) {
     uint8_t *at = (uint8_t *)run->block.data + index * run->stride + run->stamp_at;
-    be64_store(at, phase);
+    be64_store(at, run->first + run->sent + index);
     be64_store(at + 8, now_ns);
 }
 
-/* Publishes until `end_ns`; returns how many. */
-static uint64_t publish_blocks(struct run *run, uint64_t phase, uint64_t end_ns) {
+static void publish_blocks(struct run *run, uint64_t end_ns) {
     uint64_t window = run->settings->window_bytes / run->message_bytes;
     window = window < 2 * run->block_count ? 2 * run->block_count : window;
-    uint64_t sent = 0;
     do {
         for (size_t i = 0; i < run->block_count; i += BATCH) {
             uint64_t now_ns = clock_now_ns();
             for (size_t k = i; k < i + BATCH; k++)
-                stamp(run, k, phase, now_ns);
+                stamp(run, k, now_ns);
         }
-        if (sent + run->block_count >
-            atomic_load_explicit(&run->low, memory_order_relaxed) + window)
-            wait_for(run, sent + run->block_count - window / 2);
+        uint64_t after = run->sent + run->block_count;
+        if (after > atomic_load_explicit(&run->low, memory_order_relaxed) + window)
+            wait_for(run, after - window / 2);
         link_write(&run->link, run->block.data, run->block.len);
-        sent += run->block_count;
+        run->sent = after;
     } while (clock_now_ns() < end_ns);
-    return sent;
 }
 
-static uint64_t publish_singly(struct run *run, uint64_t phase, uint64_t end_ns) {
-    uint64_t sent = 0;
+static void publish_singly(struct run *run, uint64_t end_ns) {
     uint64_t now_ns = clock_now_ns();
     do {
-        stamp(run, 0, phase, now_ns);
+        stamp(run, 0, now_ns);
         (void)protocol_ask(&run->link, run->block.data, run->stride, run->protocol->next,
                            ITEM_ANSWER);
-        sent++;
+        run->sent++;
         now_ns = clock_now_ns();
     } while (now_ns < end_ns);
-    return sent;
 }
 
 struct phase_result {
@@ -196,14 +186,15 @@ struct phase_result {
 };
 
 static struct phase_result run_phase(struct run *run, uint64_t duration_ns) {
-    uint64_t phase = rand_u64();
-    atomic_store(&run->low, 0);
-    atomic_store_explicit(&run->phase, phase, memory_order_release);
+    uint64_t sent_before = run->sent;
     uint64_t start_ns = clock_now_ns();
-    uint64_t sent = run->settings->acked ? publish_singly(run, phase, start_ns + duration_ns)
-                                         : publish_blocks(run, phase, start_ns + duration_ns);
-    wait_for(run, sent);
-    return (struct phase_result){.sent = sent, .elapsed_ns = atomic_load(&run->last_ns) - start_ns};
+    if (run->settings->acked)
+        publish_singly(run, start_ns + duration_ns);
+    else
+        publish_blocks(run, start_ns + duration_ns);
+    wait_for(run, run->sent);
+    return (struct phase_result){.sent = run->sent - sent_before,
+                                 .elapsed_ns = atomic_load(&run->last_ns) - start_ns};
 }
 
 /* ---- a run ---- */
@@ -223,7 +214,7 @@ static void report(struct run *run, const struct phase_result *result) {
     uint64_t expected = result->sent * run->settings->fanout;
     uint64_t delivered = 0;
     for (size_t i = 0; i < run->settings->fanout; i++)
-        delivered += run->subscribers[i].received;
+        delivered += run->subscribers[i].received - (run->sent - result->sent);
     if (delivered != expected)
         load_fail("%llu deliveries instead of %llu", (unsigned long long)delivered,
                   (unsigned long long)expected);
@@ -240,6 +231,8 @@ void pubsub_run(const struct run_settings *settings, const struct protocol *prot
     static struct run run;
     run.settings = settings;
     run.protocol = protocol;
+    run.first = rand_u64();
+    run.measured_from = UINT64_MAX;
     run.message_bytes = STAMP_BYTES + settings->payload_bytes;
     (void)sem_init(&run.wake, 0, 0);
     run.subscribers = xcalloc(settings->fanout, sizeof *run.subscribers);
@@ -256,6 +249,7 @@ void pubsub_run(const struct run_settings *settings, const struct protocol *prot
     if (pthread_create(&thread, NULL, subscribe_loop, &run) != 0)
         load_fail("cannot start a thread");
     (void)run_phase(&run, settings->warmup_ns);
+    atomic_store(&run.measured_from, run.sent);
     struct phase_result result = run_phase(&run, settings->duration_ns);
     atomic_store(&run.stop, true);
     (void)pthread_join(thread, NULL);

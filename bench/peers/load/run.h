@@ -9,6 +9,7 @@ struct run_settings {
     uint64_t payload_bytes;
     uint64_t duration_ns; /* that requests are made */
     uint64_t warmup_ns;
+    uint64_t idle_ns; /* silence after which what is missing will not come */
     /* publish and subscribe */
     uint64_t fanout; /* subscribers, a connection each */
     bool acked;
