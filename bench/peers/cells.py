@@ -15,7 +15,7 @@ FANOUTS = (1, 10)
 CACHE_PAYLOADS = (256, 4096)
 IN_FLIGHT = 32
 CACHE_CONNECTIONS = (8, 32, 1)  # cachedemo's own number first
-WARMUP_SECONDS = 0.3  # peer-load does the same
+WARMUP_SHARE = 0.2  # of what is measured; peer-load warms up for as long
 PILOT_SECONDS = 0.2
 STAMP_BYTES = 16
 BUFFERS_BYTES = 128 << 20  # latencydemo warns of runs that send less
@@ -97,7 +97,7 @@ FIRST_RATES = {("stream", 1): 200_000, ("stream", 10): 40_000, ("acked", 1): 10_
 
 def felix_command(cell, count):
     """Program, arguments and environment for `count` messages or operations."""
-    warmup = max(int(count * WARMUP_SECONDS), 200)
+    warmup = max(int(count * WARMUP_SHARE), 200)
     if cell.kind == "cache":
         pools = {"FELIX_CACHE_CONN_POOL": str(cell.connections),
                  "FELIX_CACHE_STREAMS_PER_CONN": str(IN_FLIGHT // cell.connections)}  # fmt: skip
@@ -155,13 +155,14 @@ class FelixRunner:
 
 def peer_command(system, cell, seconds):
     """Arguments of peer-load, without where the peer is."""
+    warmup_ms = int(1000 * seconds * WARMUP_SHARE)
     if cell.kind == "cache":
         return [f"cache:{system.cache}", "--op", cell.op, "--payload", cell.payload,
                 "--connections", cell.connections, "--in-flight", IN_FLIGHT,
-                "--seconds", seconds]  # fmt: skip
+                "--seconds", seconds, "--warmup-ms", warmup_ms]  # fmt: skip
     acked = ["--acked"] if cell.kind == "acked" else []
     return [system.protocol, "--fanout", cell.fanout, "--payload", cell.payload,
-            "--seconds", seconds, *acked]  # fmt: skip
+            "--seconds", seconds, "--warmup-ms", warmup_ms, *acked]  # fmt: skip
 
 
 def peer_figures(cell, document):
@@ -179,7 +180,7 @@ def run_peer(system, cell, peer, load_program, seconds):
 
 def run_echo(program, payload):
     """Microseconds of a round trip of bare datagrams or segments of a message's size."""
-    return run_json([program, payload + STAMP_BYTES, 5000])["p50_us"]
+    return run_json([program, payload + STAMP_BYTES, 3000])["p50_us"]
 
 
 def select_systems(names):

@@ -88,21 +88,21 @@ static void take_answer(struct load *load, struct connection *c, uint64_t now_ns
 
 /* Takes in answers of one connection, and issues as many requests unless the time is up. */
 static void serve(struct load *load, struct connection *c, bool put, uint64_t end_ns) {
-    while (link_fill(&c->link)) {
-        uint64_t now_ns = clock_now_ns();
-        size_t fresh = 0;
-        for (;;) {
-            struct item item = protocol_take(&c->link, load->protocol->next);
-            if (item.kind == ITEM_INCOMPLETE)
-                break;
-            take_answer(load, c, now_ns, put, item);
-            if (now_ns < end_ns) {
-                add_request(load, c, put);
-                fresh++;
-            }
+    if (!link_fill(&c->link))
+        return;
+    uint64_t now_ns = clock_now_ns();
+    size_t fresh = 0;
+    for (;;) {
+        struct item item = protocol_take(&c->link, load->protocol->next);
+        if (item.kind == ITEM_INCOMPLETE)
+            break;
+        take_answer(load, c, now_ns, put, item);
+        if (now_ns < end_ns) {
+            add_request(load, c, put);
+            fresh++;
         }
-        send_requests(c, fresh);
     }
+    send_requests(c, fresh);
 }
 
 static uint64_t in_flight(const struct load *load) {
@@ -130,8 +130,12 @@ static uint64_t run_phase(struct load *load, bool put, uint64_t duration_ns) {
         int count = epoll_wait(load->epoll, ready, READY_MAX, idle_ms);
         if (count == 0)
             load_fail("%llu answers are missing", (unsigned long long)in_flight(load));
-        for (int i = 0; i < count; i++)
-            serve(load, ready[i].data.ptr, put, start_ns + duration_ns);
+        for (int i = 0; i < count; i++) {
+            struct connection *c = ready[i].data.ptr;
+            do {
+                serve(load, c, put, start_ns + duration_ns);
+            } while (link_pending(&c->link));
+        }
     }
     return clock_now_ns() - start_ns;
 }

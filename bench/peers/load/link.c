@@ -82,8 +82,10 @@ static ssize_t tls_pull(gnutls_transport_ptr_t context, void *data, size_t room)
     struct link *link = context;
     if (link->raw_at == link->raw_end) {
         tls_flush(link); /* the handshake waits for an answer to what it said */
-        link->raw_at = 0;
-        link->raw_end = receive(link->fd, link->wait, link->raw, RAW_BYTES);
+        link->raw_at = link->raw_end = 0;
+        if (link->wait || !link->emptied)
+            link->raw_end = receive(link->fd, link->wait, link->raw, RAW_BYTES);
+        link->emptied = true;
     }
     size_t n = link->raw_end - link->raw_at;
     if (n == 0) {
@@ -151,6 +153,7 @@ static void tls_write(struct link *link, const uint8_t *data, size_t len) {
 /* Decrypts into the buffer while there is room and something was received. */
 static size_t tls_fill(struct link *link, uint8_t *data, size_t room) {
     size_t have = 0;
+    link->emptied = link->raw_at < link->raw_end; /* first what is here already */
     while (have < room) {
         ssize_t n = gnutls_record_recv(link->tls, data + have, room - have);
         /* It says "again" after a session ticket, too: then there is more. */
@@ -162,11 +165,15 @@ static size_t tls_fill(struct link *link, uint8_t *data, size_t room) {
             load_fail("the peer closed the connection");
         tls_check((int)(n < 0 ? n : 0), "TLS receive");
         have += (size_t)n;
-        if (link->wait && link->raw_at == link->raw_end &&
-            gnutls_record_check_pending(link->tls) == 0)
+        if (link->wait && !link_pending(link))
             break;
     }
     return have;
+}
+
+bool link_pending(const struct link *link) {
+    return link->tls != NULL &&
+           (link->raw_at < link->raw_end || gnutls_record_check_pending(link->tls) > 0);
 }
 
 /* ---- the connection ---- */

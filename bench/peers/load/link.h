@@ -22,7 +22,8 @@ struct link_target {
 
 struct link {
     int fd;
-    bool wait; /* link_fill blocks until something comes */
+    bool wait;    /* link_fill blocks until something comes */
+    bool emptied; /* this link_fill has read from the socket; only with TLS */
     gnutls_session_t tls;
     gnutls_certificate_credentials_t credentials;
     uint8_t *raw; /* received, not decrypted; only with TLS */
@@ -41,12 +42,18 @@ void link_close(struct link *link);
 void link_write(struct link *link, const void *data, size_t len);
 
 /**
- * Takes in what has arrived, after moving what was not consumed to the front of the buffer.
- * Returns false when nothing was there (never with `wait`). A connection that the peer closed ends
- * the program. With TLS the socket tells nothing about what was received and not decrypted yet:
- * call until it returns false before waiting on `fd`.
+ * Takes in what one read of the socket brings, after moving what was not consumed to the front of
+ * the buffer. Returns false when that makes no byte. A connection that the peer closed ends the
+ * program.
+ *
+ * One read, because a peer that answers at once would keep a loop at this connection for as long as
+ * it asks for more, and the others would starve.
  */
 bool link_fill(struct link *link);
+
+/** Whether bytes were received that link_fill did not take in yet: waiting on `fd` will not tell.
+ */
+bool link_pending(const struct link *link);
 
 /** Prints "peer-load: REASON" to standard error and exits with status 1. Any thread. */
 _Noreturn void load_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

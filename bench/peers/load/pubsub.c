@@ -111,8 +111,10 @@ static void *subscribe_loop(void *context) {
         int count = epoll_wait(epoll, ready, READY_MAX, 100);
         for (int i = 0; i < count; i++) {
             struct subscriber *s = ready[i].data.ptr;
-            while (link_fill(&s->link))
-                count_messages(run, s);
+            do {
+                if (link_fill(&s->link))
+                    count_messages(run, s);
+            } while (link_pending(&s->link));
         }
         if (count > 0)
             tell_publisher(run);
