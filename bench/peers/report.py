@@ -172,9 +172,12 @@ accepted and in the replay ring; a NATS publisher sends PING and hears PONG when
 (what its libraries call flush); Redis answers PUBLISH with the number of receivers; Mosquitto answers QoS 1, with
 subscribers at QoS 0. The delay is that of the first subscriber in all systems: a peer that writes to its subscribers
 one after another serves that one before the others. Everything is kept in memory only. Felix is measured through its
-client library, with callbacks and copies; like the load program it does not spin on a machine with fewer than four
-processors. The peers are measured by a C program that sends prepared bytes and parses just enough to count, and sleeps in the kernel: less
-than an application's client does, which favours them. In the cache that program sends all requests that one read
+client library, with callbacks and copies; it looks again for a moment before it sleeps, where that helps. The peers are
+measured by a C program that sends prepared bytes, parses just enough to count, and sleeps in the kernel: less work than
+an application's client does, which favours them, and later awake, which does not. Felix's client puts up to 16
+subscriptions on one connection, where a message to all of them is few packets; with the peers each subscriber has a
+connection of its own, as subscribers in different programs have, so the rows with 10 subscribers favour Felix.
+In the cache that program sends all requests that one read
 allows in one write, so a single connection with 32 in flight becomes few system calls: the best case of a pipelining
 client, not that of 32 independent callers, whose case is the one with 32 connections. Redis and memcached ran with
 room for everything, nothing was evicted. Client, server and subscribers share the processors and the loopback
