@@ -156,6 +156,11 @@ static void print_text(const struct latency_settings *s, const struct latency_ca
     (void)printf("  delivered total = %llu\n", (ull)r->delivered);
     print_percentiles(c, &r->samples);
     print_throughput(c, r);
+    if (r->acks.count > 0)
+        (void)printf("  acknowledged (there and back): p50 = %s, p99 = %s, p999 = %s\n",
+                     demo_duration(samples_rounded_index(&r->acks, 0.50)).text,
+                     demo_duration(samples_rounded_index(&r->acks, 0.99)).text,
+                     demo_duration(samples_rounded_index(&r->acks, 0.999)).text);
     (void)printf("  accounting: sent %llu, expected %llu, delivered %llu, dropped %llu, "
                  "unaccounted %llu\n",
                  (ull)r->sent, (ull)r->expected, (ull)r->delivered, (ull)r->dropped,
@@ -186,16 +191,16 @@ static void json_case(const struct latency_settings *s, const struct latency_cas
                 truth(c->shaping), truth(latency_undersized(c)));
 }
 
-static void json_percentiles(const struct samples *samples, struct text *out) {
+static void json_percentiles(const struct samples *samples, const char *prefix, struct text *out) {
     static const struct {
         const char *name;
         double p;
     } rows[] = {{"p50", 0.50}, {"p90", 0.90}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1.0}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (samples->count == 0)
-            text_printf(out, ",\"%s_us\":null", rows[i].name);
+            text_printf(out, ",\"%s%s_us\":null", prefix, rows[i].name);
         else
-            text_printf(out, ",\"%s_us\":%.3f", rows[i].name,
+            text_printf(out, ",\"%s%s_us\":%.3f", prefix, rows[i].name,
                         (double)samples_rounded_index(samples, rows[i].p) / 1e3);
     }
 }
@@ -210,7 +215,9 @@ static void json_result(const struct latency_case *c, const struct latency_resul
                 truth(latency_result_good(r)), (ull)r->sent, (ull)r->expected, (ull)r->delivered,
                 (ull)r->dropped, (ull)r->unaccounted, (ull)r->duplicates, (ull)r->sampled,
                 (ull)r->samples.count);
-    json_percentiles(&r->samples, out);
+    json_percentiles(&r->samples, "", out);
+    if (latency_acked(c))
+        json_percentiles(&r->acks, "ack_", out);
     text_printf(out,
                 ",\"publish_us\":%.1f,\"drain_us\":%.1f,\"elapsed_us\":%.1f,"
                 "\"publish_submit_throughput\":%.2f,\"throughput\":%.2f,"

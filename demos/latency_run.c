@@ -265,6 +265,7 @@ static void begin_phase(struct run *run, uint64_t messages) {
         atomic_store(&s->received, 0);
     }
     samples_reset(&run->result->samples, run->subscribers[0].expected);
+    samples_reset(&run->result->acks, latency_acked(c) ? messages : 0);
     atomic_store(&run->left, left);
     atomic_store_explicit(&run->phase, rand_u64(), memory_order_release);
 }
@@ -288,6 +289,8 @@ static enum felix_err publish_batch(struct run *run, size_t stream, size_t count
     enum felix_ack ack = latency_acked(c) ? FELIX_ACK_PER_MESSAGE : FELIX_ACK_NONE;
     enum felix_err err = felix_publish(run->publisher, target_space(&run->target),
                                        run->names[stream], run->batch, count, ack, NULL, NULL);
+    if (ack != FELIX_ACK_NONE)
+        samples_add(&run->result->acks, clock_now_ns() - *ret_now_ns);
     return err == FELIX_OK ? err : fail_last(run, err, "cannot publish");
 }
 
@@ -461,11 +464,13 @@ void latency_run(const struct latency_settings *settings, const struct latency_c
     tear_down(&run);
     (void)sem_destroy(&run.wake);
     samples_sort(&ret->samples);
+    samples_sort(&ret->acks);
     ret->interrupted = interrupted();
 }
 
 void latency_result_deinit(struct latency_result *result) {
     samples_deinit(&result->samples);
+    samples_deinit(&result->acks);
     stages_free(result->stages);
     *result = (struct latency_result){.err = FELIX_OK};
 }

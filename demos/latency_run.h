@@ -24,6 +24,7 @@ struct latency_result {
     uint64_t unaccounted;
     uint64_t sampled;       /* what the sampled subscriber should get */
     struct samples samples; /* sorted; what it got */
+    struct samples acks;    /* sorted; from the stamp to the answer, of acknowledged messages */
     uint64_t publish_ns;    /* until all was handed over (acknowledged: answered) */
     uint64_t elapsed_ns;    /* until the last delivery, at least publish_ns */
     struct felix_stats pub; /* of the publisher's client, warmup included */

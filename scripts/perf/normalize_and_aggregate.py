@@ -27,7 +27,7 @@ COSTS = "broker_costs.json"
 COST_COLUMNS = ("instructions_per_message", "syscalls_per_message")
 RESULT_METRICS = {
     "pubsub": ("p50_us", "p90_us", "p99_us", "p999_us", "max_us", "throughput", "publish_submit_throughput",
-               "delivered_throughput", "delivered_mb_per_s"),
+               "delivered_throughput", "delivered_mb_per_s", "ack_p50_us", "ack_p99_us"),
     "cache": ("p50_us", "p99_us", "p999_us", "avg_us", "throughput"),
 }  # fmt: skip
 OTHER_METRICS = ("echo_p50_us", "echo_p99_us", "broker_cpu_us_per_message")

@@ -57,7 +57,8 @@ def rate_text(row: dict | None) -> str:
 def latency_text(row: dict | None) -> str:
     if row is None or not row["p50_us_median"]:
         return NOTHING
-    return f"{spread(row, 'p50_us')}, {spread(row, 'p99_us')}"
+    acks = f"; acknowledged {figure(row, 'ack_p50_us')}, {figure(row, 'ack_p99_us')}" if row["ack_p50_us_median"] else ""
+    return f"{spread(row, 'p50_us')}, {spread(row, 'p99_us')}{acks}"
 
 
 def cache_text(row: dict | None) -> str:
@@ -153,7 +154,7 @@ def table_lines(rows: dict[str, list[dict]], config: dict, preset: str) -> list[
     pubsub = [row for row in rows["pubsub"] if row["preset"] == preset]
     lines: list[str] = []
     for batch, title, text in (
-        ("1", "Acknowledged, one message at a time: p50 and p99 in microseconds, publish to delivery", latency_text),
+        ("1", "Acknowledged, one message at a time: p50 and p99 in microseconds, publish to delivery; then until the acknowledgement was back", latency_text),
         ("64", "Batches of 64, not acknowledged: deliveries a second", rate_text),
     ):
         table = Table([row for row in pubsub if row["batch"] == batch], config, text, "Case").markdown(

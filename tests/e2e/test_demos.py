@@ -219,6 +219,14 @@ def test_json_is_one_document_that_adds_up():
     assert case["undersized"] is True
 
 
+def test_json_of_acknowledged_messages_has_their_round_trips_beside():
+    document = json.loads(demo("--json", "--batch", 1, *SMALL).stdout)
+    (case,) = document["cases"]
+    assert case["acked"] is True
+    assert 0 < case["ack_p50_us"] <= case["ack_p99_us"] <= case["ack_max_us"] <= case["publish_us"]
+    assert 200 * case["ack_p50_us"] <= 2.1 * case["publish_us"]
+
+
 def test_json_of_a_sweep_is_one_document():
     document = json.loads(demo("--json", env={"FELIX_LATENCY_DEMO_FAST": 1}).stdout)
     assert [c["delivered"] for c in document["cases"]] == [5] * 5
