@@ -144,6 +144,11 @@ def requires(installed):
     return line.split(", ")
 
 
+def private_libraries(installed):
+    (line,) = re.findall(r"^Libs.private: (.*)$", installed.pc.read_text(), re.M)
+    return line.split()
+
+
 @pytest.mark.parametrize("how", ["shared", "static"])
 def test_a_users_program_links_and_runs(installed, tmp_path, how):
     source, program = tmp_path / "user.c", tmp_path / "user"
@@ -151,7 +156,7 @@ def test_a_users_program_links_and_runs(installed, tmp_path, how):
     flags = installed.flags("--cflags", "--libs")
     if how == "static":
         # Only libfelix: what it uses itself comes from the system as ever.
-        needs = run("pkg-config", "--libs", *requires(installed)).split()
+        needs = run("pkg-config", "--libs", *requires(installed)).split() + private_libraries(installed)
         flags = [*installed.flags("--cflags"), installed.lib / "libfelix.a", *needs]
     run(*C99, source, *flags, "-o", program)
     env = {"HOME": str(tmp_path)}
