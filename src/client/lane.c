@@ -244,6 +244,8 @@ void lane_on_data(struct lane *lane, struct slice data, bool fin) {
     lane->held_bytes += data.len;
     if (!lane->holds_credit)
         lane_consume(lane, data.len);
+    else /* neither halves of frames nor a stuck reader keep the window from other subscriptions */
+        quic_stream_hold_alone(lane->stream);
     /* A handler may end the lane, which frees it only when the transport says so, later. */
     enum felix_err err = frame_reader_feed(&lane->reader, data, on_frame, lane);
     if (lane->state == LANE_OVER)

@@ -179,8 +179,8 @@ static int on_stream_close(ngtcp2_conn *lib, uint32_t flags, int64_t id, uint64_
     if (stream == NULL)
         return 0;
     conn->endpoint->handler->stream_closed(stream);
-    if (stream->rx_held_bytes > 0)
-        ngtcp2_conn_extend_max_offset(lib, stream->rx_held_bytes);
+    if (stream->rx_held_bytes > stream->rx_lent_bytes)
+        ngtcp2_conn_extend_max_offset(lib, stream->rx_held_bytes - stream->rx_lent_bytes);
     stream_free(stream);
     return 0;
 }

@@ -76,7 +76,7 @@ void stream_free(struct quic_stream *stream) {
     conn->unacked_bytes -= stream->unacked_bytes;
     for (uint32_t i = 0; i < stream->piece_count; i++)
         buf_unref(piece_at(stream, i)->buf);
-    conn->rx_held_bytes -= stream->rx_held_bytes;
+    conn->rx_held_bytes -= stream->rx_held_bytes - stream->rx_lent_bytes;
     if (stream->all_prev != NULL)
         stream->all_prev->all_next = stream->all_next;
     else
@@ -192,12 +192,25 @@ void quic_stream_stop(struct quic_stream *stream, uint64_t app_code) {
 void quic_stream_consume(struct quic_stream *stream, size_t bytes) {
     struct quic_conn *conn = stream->conn;
     INVARIANT(bytes <= stream->rx_held_bytes);
+    size_t lent = bytes < stream->rx_lent_bytes ? bytes : stream->rx_lent_bytes;
     stream->rx_held_bytes -= bytes;
-    conn->rx_held_bytes -= bytes;
+    stream->rx_lent_bytes -= lent;
+    conn->rx_held_bytes -= bytes - lent;
     if (conn->conn == NULL || bytes == 0)
         return;
     if (!stream->read_shut && !stream->peer_fin)
         (void)ngtcp2_conn_extend_max_stream_offset(conn->conn, stream->id, bytes);
+    ngtcp2_conn_extend_max_offset(conn->conn, bytes - lent);
+    conn_mark_dirty(conn);
+}
+
+void quic_stream_hold_alone(struct quic_stream *stream) {
+    struct quic_conn *conn = stream->conn;
+    size_t bytes = stream->rx_held_bytes - stream->rx_lent_bytes;
+    stream->rx_lent_bytes += bytes;
+    conn->rx_held_bytes -= bytes;
+    if (conn->conn == NULL || bytes == 0)
+        return;
     ngtcp2_conn_extend_max_offset(conn->conn, bytes);
     conn_mark_dirty(conn);
 }

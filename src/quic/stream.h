@@ -37,6 +37,7 @@ struct quic_stream {
     size_t unsent_bytes;  /* queued, not yet given to ngtcp2 */
     size_t unacked_bytes; /* queued or given, not yet acknowledged: what we hold for the peer */
     size_t rx_held_bytes; /* received and not yet consumed */
+    size_t rx_lent_bytes; /* of those, what the connection's window no longer counts */
 
     bool can_write; /* we have a sending side */
     bool can_read;
@@ -72,5 +73,9 @@ void quic_stream_stop(struct quic_stream *stream, uint64_t app_code);
 /** The handler is done with `bytes` of what stream_data gave it: the peer may send as many more.
  * Not consuming is how a publisher is slowed down. */
 void quic_stream_consume(struct quic_stream *stream, size_t bytes);
+
+/** Let what this stream holds count against its own window only, so that it keeps nothing from the
+ * connection's other streams. For who bounds the number of streams. */
+void quic_stream_hold_alone(struct quic_stream *stream);
 
 #endif

@@ -314,6 +314,28 @@ def test_a_reader_that_is_stuck_lets_go_of_its_connection_when_it_leaves(broker,
         driver("unsubscribe", other)
 
 
+def test_large_frames_for_many_subscriptions_pass_a_small_window(broker, new_driver, name):
+    """The first halves of ten frames fill the window: each has to get its second half all the same."""
+    settings = {"event_stream_recv_window": 65536, "event_conn_recv_window": 65536}
+    driver = new_driver(event_conn_pool=1, **settings).connect(broker)
+    subscriptions = [driver.subscribe(name) for _ in range(10)]
+    for _ in range(4):
+        driver.batch(name, 8, size=8000)
+    for subscription in subscriptions:
+        assert len(driver.take(subscription, 32)) == 32
+
+
+def test_a_reader_that_is_stuck_keeps_nothing_from_its_neighbours(broker, new_driver, name):
+    settings = {"event_stream_recv_window": 65536, "event_conn_recv_window": 65536}
+    driver = new_driver(event_conn_pool=1, **settings).connect(broker)
+    for i in range(3):
+        driver.subscribe(f"{name}-stuck")
+    driver.publish(f"{name}-stuck", count=100, size=10000)
+    reader = driver.subscribe(name)
+    driver.publish(name, count=100, size=10000)
+    assert len(driver.take(reader, 100)) == 100
+
+
 def test_flush_returns_when_everything_was_answered(driver, name):
     driver.pipeline(name, 2000, size=512)
     driver.flush()

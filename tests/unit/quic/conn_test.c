@@ -230,6 +230,28 @@ static void streams_together_hold_no_more_than_the_connection_s_window(void **) 
     assert_all_right();
 }
 
+static void what_is_held_alone_leaves_the_connection_s_window_to_others(void **) {
+    pair.settings.conn_recv_window_bytes = (uint64_t)300 << 10; /* of streams: 256 KiB */
+    party_close(&pair.server);
+    party_open_server(&pair.server, 0, 1);
+    pair_connect();
+    pair.server.hold = pair.server.alone = true;
+    for (unsigned i = 0; i < STREAMS_BIDI_MAX - 1; i++)
+        (void)party_send(&pair.client, true, 500000, true);
+    pair_pass(2000);
+    for (unsigned i = 0; i < pair.server.traffic_count; i++)
+        assert_int_equal(pair.server.traffic[i].received, STREAM_WINDOW_BYTES);
+    pair.server.hold = false;
+    struct traffic *other = party_send(&pair.client, true, 500000, true);
+    pair_pass(2000);
+    assert_int_equal(party_find(&pair.server, other->id)->received, 500000);
+    for (unsigned i = 0; i < pair.server.traffic_count; i++)
+        traffic_release(&pair.server.traffic[i]);
+    assert_true(pair_run(all_arrived, 10000));
+    assert_all_right();
+    assert_int_equal(pair.server.conn->rx_held_bytes, 0);
+}
+
 /* Bytes that nobody consumed come back to the connection's window when their stream ends. */
 static void stream_that_ends_unread_returns_its_share_of_the_window(void **) {
     pair_connect();
@@ -395,6 +417,7 @@ int main(void) {
         PAIR_TEST(stop_of_a_quiet_stream_is_told_when_it_speaks_again),
         PAIR_TEST(reader_that_takes_nothing_stops_one_stream_and_no_other),
         PAIR_TEST(streams_together_hold_no_more_than_the_connection_s_window),
+        PAIR_TEST(what_is_held_alone_leaves_the_connection_s_window_to_others),
         PAIR_TEST(stream_that_ends_unread_returns_its_share_of_the_window),
         PAIR_TEST(close_arrives_with_code_and_reason),
         PAIR_TEST(what_was_queued_before_the_close_arrives),

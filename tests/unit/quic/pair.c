@@ -89,6 +89,8 @@ static void on_data(struct quic_stream *stream, struct slice data, bool fin) {
         traffic->held += data.len;
     else
         quic_stream_consume(stream, data.len);
+    if (party->alone)
+        quic_stream_hold_alone(stream);
     if (stream->conn->rx_held_bytes > party->held_max)
         party->held_max = stream->conn->rx_held_bytes;
 }

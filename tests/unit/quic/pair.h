@@ -48,7 +48,8 @@ struct party {
     struct quic_close close; /* of the last that ended */
     struct traffic traffic[PARTY_STREAMS_MAX];
     size_t traffic_count;
-    bool hold; /* for streams that the peer opens from now on */
+    bool hold;  /* for streams that the peer opens from now on */
+    bool alone; /* what is held is not to keep other streams waiting */
     size_t held_max, unacked_max;
 };
 

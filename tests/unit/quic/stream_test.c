@@ -193,6 +193,22 @@ static void consuming_gives_back_what_was_held(void **) {
     assert_int_equal(conn.rx_held_bytes, 30);
 }
 
+static void held_alone_it_counts_against_the_stream_only(void **) {
+    struct quic_stream *stream = stream_new(&conn, 0, true, true);
+    stream->rx_held_bytes = conn.rx_held_bytes = 50;
+    quic_stream_hold_alone(stream);
+    assert_int_equal(stream->rx_held_bytes, 50);
+    assert_int_equal(conn.rx_held_bytes, 0);
+    stream->rx_held_bytes += 30;
+    conn.rx_held_bytes += 30;
+    quic_stream_consume(stream, 60); /* the oldest first */
+    assert_int_equal(stream->rx_held_bytes, 20);
+    assert_int_equal(conn.rx_held_bytes, 20);
+    quic_stream_hold_alone(stream);
+    quic_stream_consume(stream, 5);
+    assert_int_equal(conn.rx_held_bytes, 0);
+}
+
 /* Random writes, givings and acknowledgements against plain sums. */
 static void counts_agree_with_sums(void **) {
     struct quic_stream *stream = stream_new(&conn, 0, true, true);
@@ -240,6 +256,7 @@ int main(void) {
         STREAM_TEST(streams_wait_in_the_order_in_which_they_came),
         STREAM_TEST(blocked_stream_does_not_ask_to_send),
         STREAM_TEST(consuming_gives_back_what_was_held),
+        STREAM_TEST(held_alone_it_counts_against_the_stream_only),
         STREAM_TEST(counts_agree_with_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
