@@ -21,6 +21,11 @@
 #define CLIENT_FLAGS 0x007Fu
 #define CLIENT_FEATURES (FEATURE_ERROR_CODES | FEATURE_UNSUPPORTED)
 
+/* Our own word, member `felix_c` of auth and auth_ok: what both peers named holds on that stream.
+ * No other peer knows the member. Bits are never given back. */
+#define OWN_CACHE_FRAMES 0x00000001u
+#define OWN_FEATURES OWN_CACHE_FRAMES
+
 /* X(name, number, text, default retry class) */
 #define WIRE_CODE_MAP(X)                                                                           \
     X(UNAUTHENTICATED, 1, "unauthenticated", FATAL)                                                \

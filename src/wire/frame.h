@@ -28,6 +28,11 @@ enum frame_flag {
     FRAME_EVENT_TIMESTAMPS = 0x4000,   /* modifies both event layouts */
 };
 
+/* A layout of ours: cache_frame.h. Only this very value, and only where OWN_CACHE_FRAMES was
+ * negotiated. The original has no use for both event layouts at once, with any modifier; and the
+ * bit that it never assigned makes it unknown to whoever did not negotiate. */
+#define FRAME_CACHE 0x8006u
+
 #define FRAME_FLAGS_ORIGINAL_V1 0x0007u /* assumed of a peer that negotiated nothing */
 
 struct frame_header {

@@ -92,6 +92,7 @@ struct message {
     uint16_t flags;                /* client_flags, server_flags */
     uint32_t features;             /* client_features, server_features; 0 when absent */
     uint32_t features_hi;          /* decoded as 0 unless features has FEATURE_EXTENDED */
+    uint32_t own_features;         /* auth, auth_ok: `felix_c`; 0 when absent */
     enum wire_code code;           /* error, publish_error: NONE when absent or unknown */
     enum wire_retry retry;
 };
@@ -112,7 +113,7 @@ void message_deinit(struct message *m);
 /**
  * Encode `m` as a whole frame, header included, into a new block; returned owned, `*ret_bytes`
  * long. Members that the type requires are always written, whatever the has_ flags say; the others
- * only when set (features also when not zero, features_hi when not zero). `payloads` is written
+ * only when set (features, features_hi and own_features when not zero). `payloads` is written
  * as base64; publish and event need exactly one. `code` and `retry` are written only when code is
  * not NONE; a retry of NONE then stands for the default class of the code. The type is not
  * MESSAGE_UNKNOWN; all texts are valid UTF-8. Borrows what `m` points to. Any thread.

@@ -280,6 +280,8 @@ static bool take_member(struct message_decoder *d, enum message_member member) {
     case MEMBER_CLIENT_FEATURES_HI:
     case MEMBER_SERVER_FEATURES_HI:
         return take_u32(d, &m->features_hi);
+    case MEMBER_OWN_FEATURES:
+        return take_u32(d, &m->own_features);
     case MEMBER_ACK:
         return take_ack(d);
     case MEMBER_START:

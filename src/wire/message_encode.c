@@ -120,6 +120,8 @@ static bool member_is_set(const struct message *m, enum message_member member) {
     case MEMBER_CLIENT_FEATURES_HI:
     case MEMBER_SERVER_FEATURES_HI:
         return m->features_hi != 0;
+    case MEMBER_OWN_FEATURES:
+        return m->own_features != 0;
     case MEMBER_ACK:
         return m->has_ack;
     case MEMBER_START:
@@ -182,6 +184,8 @@ static uint64_t member_number(const struct message *m, enum message_member membe
     case MEMBER_CLIENT_FEATURES_HI:
     case MEMBER_SERVER_FEATURES_HI:
         return m->features_hi;
+    case MEMBER_OWN_FEATURES:
+        return m->own_features;
     default:
         UNREACHED();
     }

@@ -38,6 +38,7 @@
     X(SERVER_FLAGS, "server_flags")                                                                \
     X(SERVER_FEATURES, "server_features")                                                          \
     X(SERVER_FEATURES_HI, "server_features_hi")                                                    \
+    X(OWN_FEATURES, "felix_c")                                                                     \
     X(ACK, "ack")                                                                                  \
     X(START, "start")                                                                              \
     X(REASON, "reason")                                                                            \

@@ -141,6 +141,18 @@ static void auth_words_are_read(void **state) {
     message_deinit(&m);
 }
 
+static void our_own_word_is_read_and_absent_is_zero(void **state) {
+    struct message m = good("{\"type\":\"auth\",\"tenant_id\":\"t1\",\"token\":\"\","
+                            "\"felix_c\":3}");
+    assert_int_equal(m.own_features, 3);
+    message_deinit(&m);
+    m = good("{\"type\":\"auth_ok\",\"server_flags\":1,\"felix_c\":null}");
+    assert_int_equal(m.own_features, 0);
+    message_deinit(&m);
+    assert_bad("{\"type\":\"auth_ok\",\"server_flags\":1,\"felix_c\":4294967296}");
+    assert_bad("{\"type\":\"auth_ok\",\"server_flags\":1,\"felix_c\":{}}");
+}
+
 static void auth_of_an_old_client_has_no_words(void **state) {
     struct message m = good("{\"type\":\"auth\",\"tenant_id\":\"t1\",\"token\":\"\"}");
     assert_false(m.has_client_flags || m.has_client_features);
@@ -470,10 +482,10 @@ static void unknown_type_keeps_what_an_answer_needs(void **state) {
 static void every_type_is_reproduced_in_the_order_of_the_specification(void **state) {
     static const char *const texts[] = {
         "{\"type\":\"auth\",\"tenant_id\":\"t\",\"token\":\"x\",\"client_flags\":127,"
-        "\"client_features\":2147493888,\"client_features_hi\":2}",
+        "\"client_features\":2147493888,\"client_features_hi\":2,\"felix_c\":1}",
         "{\"type\":\"ok\"}",
         "{\"type\":\"auth_ok\",\"server_flags\":127,\"server_features\":2147483652,"
-        "\"server_features_hi\":2}",
+        "\"server_features_hi\":2,\"felix_c\":1}",
         "{\"type\":\"publish\"," NAME ",\"payload\":\"aGk=\",\"key\":\"QQ==\",\"request_id\":1,"
         "\"ack\":\"per_message\"}",
         "{\"type\":\"publish_batch\"," NAME ",\"payloads\":[\"aGk=\",\"\"],\"request_id\":1,"
@@ -528,6 +540,7 @@ int main(void) {
         cmocka_unit_test(every_truncated_golden_body_is_bad),
         cmocka_unit_test(every_flipped_bit_is_survived),
         cmocka_unit_test(auth_words_are_read),
+        cmocka_unit_test(our_own_word_is_read_and_absent_is_zero),
         cmocka_unit_test(auth_of_an_old_client_has_no_words),
         cmocka_unit_test(extended_word_counts_only_with_its_bit),
         cmocka_unit_test(flag_words_have_their_width),
