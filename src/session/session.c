@@ -398,7 +398,13 @@ static bool run_frame(struct session *session, struct slice body) {
     return true;
 }
 
-/* Work through `data`; returns how much of it was used up. */
+static void check_unread_replies(struct session *session) {
+    if (session->pause == PAUSE_NONE && session->stream->unacked_bytes > REPLIES_UNREAD_MAX)
+        session->pause = PAUSE_REPLIES;
+}
+
+/* Work through `data`; returns how much of it was used up. Replies are looked at after each frame,
+ * because a few bytes can ask for many large values. */
 static size_t process(struct session *session, struct slice data) {
     struct reader in = reader_of(data);
     while (reads_input(session)) {
@@ -415,6 +421,7 @@ static size_t process(struct session *session, struct slice data) {
                 in.at = at;
                 break;
             }
+            check_unread_replies(session);
             continue;
         }
         collect_body(session, &in);
@@ -425,6 +432,7 @@ static size_t process(struct session *session, struct slice data) {
                                 : slice_of(session->header, 0);
         if (!run_frame(session, body))
             break;
+        check_unread_replies(session);
     }
     return data.len - reader_left(&in);
 }
@@ -447,11 +455,6 @@ static void process_held(struct session *session) {
         quic_stream_consume(session->stream, session->held_bytes);
         drop_held(session);
     }
-}
-
-static void check_unread_replies(struct session *session) {
-    if (session->pause == PAUSE_NONE && session->stream->unacked_bytes > REPLIES_UNREAD_MAX)
-        session->pause = PAUSE_REPLIES;
 }
 
 /* The client finished and everything it sent was handled: a clean end, or one inside a frame. */
@@ -483,7 +486,6 @@ void session_input(struct session *session, struct slice data, bool fin) {
         else
             quic_stream_consume(session->stream, rest.len);
     }
-    check_unread_replies(session);
     check_fin(session);
 }
 
@@ -533,7 +535,7 @@ void session_resume(struct session *session) {
     session->pause = PAUSE_NONE;
     if (!rerun_waiting(session))
         return;
-    process_held(session);
     check_unread_replies(session);
+    process_held(session);
     check_fin(session);
 }

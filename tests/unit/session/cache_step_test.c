@@ -1,6 +1,8 @@
 /* Cache requests: answers, their order, and what is refused. */
 #include "hear.h"
 
+#include <stdlib.h>
+
 static struct world *world;
 static struct peer *peer;
 
@@ -200,6 +202,33 @@ static void an_end_while_an_answer_is_awaited_comes_after_it(void **) {
     world_end(world);
 }
 
+/* A few bytes ask for many large values: reading stops until the client has taken them. */
+static void a_client_that_does_not_read_values_is_not_read(void **) {
+    static char large[1 << 20];
+    struct world_options options = world_options();
+    options.core.cache_max_bytes = 16 << 20;
+    world = world_begin(&options);
+    peer = world_connect(world, 0);
+    struct peer_stream *stream = open_ready(world, peer, WORLD_ALL);
+    struct message put = with_id(MESSAGE_CACHE_PUT, "one", 1);
+    put.value = slice_of(large, sizeof large);
+    say(stream, put);
+
+    struct message get = with_id(MESSAGE_CACHE_GET, "one", 2);
+    size_t bytes = 0;
+    struct buf *frame = message_encode(&get, &bytes);
+    uint8_t *many = malloc(50 * bytes);
+    for (unsigned i = 0; i < 50; i++)
+        memcpy(many + i * bytes, frame->data, bytes);
+    peer_send(stream, slice_of(many, 50 * bytes), false);
+    assert_true(stream->quic->unacked_bytes < 6 * sizeof large);
+    world_settle(world);
+    assert_true(stream->in_bytes > 50 * sizeof large);
+    free(many);
+    buf_unref(frame);
+    world_end(world);
+}
+
 static void a_value_over_the_limit_is_refused(void **) {
     static char large[5000];
     begin(1);
@@ -289,6 +318,7 @@ int main(void) {
         cmocka_unit_test(what_follows_the_last_request_is_given_up),
         cmocka_unit_test(all_reactors_see_one_cache),
         cmocka_unit_test(an_end_while_an_answer_is_awaited_comes_after_it),
+        cmocka_unit_test(a_client_that_does_not_read_values_is_not_read),
         cmocka_unit_test(a_value_over_the_limit_is_refused),
         cmocka_unit_test(a_cache_that_is_not_there_is_not_found_and_the_stream_goes_on),
         cmocka_unit_test(without_permission_a_request_ends_the_stream),
