@@ -109,10 +109,17 @@ bool quic_stream_write(struct quic_stream *stream, struct buf *buf, const uint8_
         buf_unref(buf);
         return true;
     }
-    if (stream->piece_count == stream->piece_capacity)
-        grow_pieces(stream);
-    *piece_at(stream, stream->piece_count) = (struct stream_piece){buf, data, len};
-    stream->piece_count++;
+    struct stream_piece *last =
+        stream->piece_next < stream->piece_count ? piece_at(stream, stream->piece_count - 1) : NULL;
+    if (last != NULL && last->buf == buf && last->data + last->len == data) {
+        last->len += len; /* one run of bytes costs ngtcp2 less than two */
+        buf_unref(buf);
+    } else {
+        if (stream->piece_count == stream->piece_capacity)
+            grow_pieces(stream);
+        *piece_at(stream, stream->piece_count) = (struct stream_piece){buf, data, len};
+        stream->piece_count++;
+    }
     stream->unsent_bytes += len;
     stream->unacked_bytes += len;
     stream->conn->unacked_bytes += len;

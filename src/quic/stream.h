@@ -56,7 +56,8 @@ struct quic_stream {
 
 /**
  * Queue `len` bytes at `data` inside `buf`. Takes one reference of `buf`, also when the stream
- * can no longer be written (then it is dropped at once). Returns false in that case.
+ * can no longer be written (then it is dropped at once). Returns false in that case. What follows
+ * the bytes queued last in the same block joins them.
  */
 bool quic_stream_write(struct quic_stream *stream, struct buf *buf, const uint8_t *data,
                        size_t len);

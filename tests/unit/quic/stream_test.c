@@ -79,17 +79,44 @@ static void unsent_bytes_are_shown_in_order_from_the_middle_of_a_block(void **) 
     struct buf *block = buf_new(10);
     uint8_t *data = block->data;
     (void)buf_ref(block);
-    assert_true(quic_stream_write(stream, block, data, 4));
-    assert_true(quic_stream_write(stream, block, data + 4, 6));
+    assert_true(quic_stream_write(stream, block, data + 6, 4));
+    assert_true(quic_stream_write(stream, block, data, 6));
     stream_given(stream, 3);
     ngtcp2_vec vecs[4];
     bool all = false;
     assert_int_equal(stream_unsent_vecs(stream, vecs, 4, 1000, &all), 2);
     assert_true(all);
-    assert_ptr_equal(vecs[0].base, data + 3);
+    assert_ptr_equal(vecs[0].base, data + 9);
     assert_int_equal(vecs[0].len, 1);
-    assert_ptr_equal(vecs[1].base, data + 4);
+    assert_ptr_equal(vecs[1].base, data);
     assert_int_equal(vecs[1].len, 6);
+}
+
+static void what_follows_in_the_same_block_joins_the_run_before_it(void **) {
+    struct quic_stream *stream = stream_new(&conn, 0, true, true);
+    struct buf *block = buf_new(30);
+    size_t bytes;
+    bool all;
+    assert_true(quic_stream_write(stream, buf_ref(block), block->data, 10));
+    assert_true(quic_stream_write(stream, buf_ref(block), block->data + 10, 5));
+    assert_int_equal(unsent_vecs(stream, 16, 1000, &bytes, &all), 1);
+    assert_int_equal(bytes, 15);
+    stream_given(stream, 12);
+    assert_true(quic_stream_write(stream, buf_ref(block), block->data + 15, 5));
+    assert_int_equal(unsent_vecs(stream, 16, 1000, &bytes, &all), 1);
+    assert_int_equal(bytes, 8);
+    assert_int_equal(block->refs, 2);
+
+    /* Not to a run that was given whole, and not across a gap. */
+    stream_given(stream, 8);
+    assert_true(quic_stream_write(stream, buf_ref(block), block->data + 20, 4));
+    assert_true(quic_stream_write(stream, buf_ref(block), block->data + 25, 4));
+    assert_int_equal(unsent_vecs(stream, 16, 1000, &bytes, &all), 2);
+    assert_int_equal(block->refs, 4);
+    stream_given(stream, 8);
+    stream_acked(stream, 28);
+    assert_int_equal(block->refs, 1);
+    buf_unref(block);
 }
 
 static void what_does_not_fit_is_not_called_all(void **) {
@@ -249,6 +276,7 @@ int main(void) {
         STREAM_TEST(a_block_goes_when_its_last_byte_is_acknowledged),
         STREAM_TEST(one_acknowledgement_may_cover_many_blocks),
         STREAM_TEST(unsent_bytes_are_shown_in_order_from_the_middle_of_a_block),
+        STREAM_TEST(what_follows_in_the_same_block_joins_the_run_before_it),
         STREAM_TEST(what_does_not_fit_is_not_called_all),
         STREAM_TEST(empty_write_leaves_nothing),
         STREAM_TEST(writing_after_the_end_is_refused_and_drops_the_block),
