@@ -15,6 +15,7 @@
 #include "base/cursor.h"
 #include "support/world.h"
 #include "wire/ack.h"
+#include "wire/cache_frame.h"
 
 #define STEPS_MAX 100u
 #define STREAMS_MAX 12u
@@ -104,6 +105,7 @@ static void step_auth(struct play *play, unsigned x) {
         .features = (how & 2) != 0   ? 0
                     : (how & 4) != 0 ? 0xffffffffu
                                      : CLIENT_FEATURES,
+        .own_features = (how & 16) == 0 ? OWN_FEATURES : 0,
     };
     if (play->stream_count != 0)
         play->presented[play->at] = play->presented[play->at] || (good && (how & 8) == 0);
@@ -207,6 +209,31 @@ static void step_message(struct play *play, unsigned x) {
         .offset = number % 16,
     };
     send_message(play, &message);
+}
+
+/* x: the operation; in its high part how the handle is chosen and whether there is a time to live.
+ */
+static void step_cache_frame(struct play *play, unsigned x) {
+    static uint8_t frame[FRAME_HEADER_BYTES + 70000];
+    static const uint8_t value[66000] = "a value";
+    struct target target = target_of(reader_u8(&play->in));
+    uint8_t number = reader_u8(&play->in);
+    struct cache_frame_request request = {
+        .op = (enum cache_frame_op)(CACHE_FRAME_BIND + x % 4),
+        .handle = (x & 8) == 0 ? number % 4 : (uint16_t)(number + 4),
+        .request_id = number,
+        .key = target.key,
+        .tenant = target.tenant,
+        .namespace_ = target.namespace_,
+        .cache = target.cache,
+    };
+    if (request.op == CACHE_FRAME_PUT) {
+        request.value = slice_of(value, (number & 128) == 0 ? number : (size_t)number * 258);
+        request.has_ttl = (x & 4) != 0;
+        request.ttl_ms = (uint64_t)number * 100;
+    }
+    cache_frame_request_encode(&request, frame);
+    say(play, slice_of(frame, cache_frame_request_bytes(&request)));
 }
 
 /* ---- connections, streams, time ---- */
@@ -332,6 +359,9 @@ static void step(struct play *play) {
     case 13:
         step_rare(play, x);
         break;
+    case 14:
+        step_cache_frame(play, x);
+        break;
     default:
         world_settle(play->world);
         break;
@@ -344,6 +374,11 @@ static void check_reply(const struct frame_header *frame, struct slice body, boo
     if (frame->flags == FRAME_PUBLISH_ACK) {
         struct publish_ack ack;
         INVARIANT(*authenticated && ack_decode(frame->flags, body, &ack) == FELIX_OK);
+        return;
+    }
+    if (frame->flags == FRAME_CACHE) {
+        struct cache_frame_reply reply;
+        INVARIANT(*authenticated && cache_frame_reply_decode(body, &reply) == FELIX_OK);
         return;
     }
     struct message message;

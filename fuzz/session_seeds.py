@@ -59,9 +59,14 @@ def network(blocks, x=0):
 
 
 PUBLISH, BATCH, SUBSCRIBE, PUT, GET, DELETE = range(6)
+BIND, FRAME_GET, FRAME_PUT, FRAME_DELETE, FRAME_TTL, FAR_HANDLE = 0, 1, 2, 3, 4, 8
 FIN, RESET, REFUSE = op(9, 0), op(9, 1), op(9, 2)
 TURN, SETTLE = op(10), op(15)
 READY = open_() + auth() + SETTLE
+
+
+def cache(kind, target=T1, number=0):
+    return op(14, kind, target, number)
 
 
 def time(seconds):
@@ -143,6 +148,28 @@ SEEDS = {
     "cache_none": (0, READY + message(GET, T1 | 16, 1) + message(PUT, T1 | 16, 0) + SETTLE),
     "cache_forbidden": (0, open_() + auth(SOME) + message(GET, T1, 1) + SETTLE),
     "cache_wrong_tenant": (0, READY + message(PUT, T2, 1) + SETTLE),
+    "frames": (0, READY + cache(BIND) + cache(FRAME_PUT, T1, 4) + cache(FRAME_GET, T1, 8)
+               + cache(FRAME_DELETE, T1, 12) + cache(FRAME_GET, T1, 16) + FIN + SETTLE),
+    "frames_remote": (TWO, READY + cache(BIND) + b"".join(
+        cache(FRAME_PUT, k << 5, 4) + cache(FRAME_GET, k << 5, 8) for k in range(4)) + FIN + SETTLE),
+    "frames_remote_reset": (TWO, READY + cache(BIND) + b"".join(
+        cache(FRAME_PUT, k << 5, 4) for k in range(4)) + RESET + SETTLE),
+    "frames_remote_large": (TWO, READY + cache(BIND) + b"".join(
+        cache(FRAME_PUT, k << 5, 252) for k in range(4)) * 8 + SETTLE),
+    "frames_not_bound": (0, READY + cache(FRAME_GET) + cache(FAR_HANDLE | FRAME_GET, T1, 200) + SETTLE),
+    "frames_far_bind": (0, READY + cache(FAR_HANDLE, T1, 200) + cache(FAR_HANDLE, T1, 255) + SETTLE),
+    "frames_bound_again": (0, READY + cache(BIND) + cache(BIND, 16) + cache(FRAME_GET) + SETTLE),
+    "frames_forbidden": (0, open_() + auth(SOME) + cache(BIND) + cache(FRAME_PUT) + SETTLE),
+    "frames_wrong_tenant": (0, READY + cache(BIND, T2) + cache(FRAME_GET) + SETTLE),
+    "frames_ttl": (0, READY + cache(BIND) + cache(FRAME_PUT | FRAME_TTL, T1, 4) + time(2) + TURN
+                   + cache(FRAME_GET) + SETTLE),
+    "frames_not_agreed": (0, open_() + auth(ALL, 16) + cache(BIND) + cache(FRAME_GET) + SETTLE),
+    "frames_in_pieces": (0, READY + chunk(5) + cache(BIND) + cache(FRAME_PUT, T1, 252)
+                         + cache(FRAME_GET) + SETTLE),
+    "frames_malformed": (0, READY + frame(0x8006, b"\2\xff" + bytes(10)) + frame(0x8006, b"\2")
+                         + SETTLE),
+    "frames_and_json": (TWO, READY + cache(BIND) + b"".join(
+        cache(FRAME_PUT, k << 5, 4) + message(GET, k << 5, 1) for k in range(4)) + SETTLE),
     "unknown_type": (0, READY + frame(0, b'{"type":"what","request_id":4}') + SETTLE),
     "unknown_type_plain": (0, open_() + auth(ALL, 3) + frame(0, b'{"type":"what"}') + SETTLE),
     "unknown_flags": (0, READY + frame(0x8000, b"abc") + message(GET, T1, 1) + SETTLE),

@@ -47,20 +47,19 @@ static void run(struct core *core, struct cache *cache, const struct run *reques
     answer->value = found.bytes;
 }
 
-void core_cache(struct core *core, const struct cache_request *request, uint64_t now_ns) {
+bool core_cache(struct core *core, const struct cache_request *request, uint64_t now_ns,
+                struct cache_answer *ret) {
     unsigned owner = key_owner(core, request->entry_key);
     if (owner == core->reactor) {
-        struct cache_answer answer = {.origin = request->origin, .op = request->op};
+        *ret = (struct cache_answer){.origin = request->origin, .op = request->op};
         struct run what = {
             .op = request->op,
             .entry_key = request->entry_key,
             .value = request->value,
             .ttl_ns = ttl_ns_of(request->has_ttl, request->ttl_ms),
         };
-        run(core, request->point->cache, &what, now_ns, &answer);
-        core->host->cache_done(core->host_context, &answer);
-        buf_unref(answer.value_block);
-        return;
+        run(core, request->point->cache, &what, now_ns, ret);
+        return true;
     }
     struct mail_cache *mail = xcalloc(1, sizeof *mail);
     mail->mail = (struct mail){
@@ -78,6 +77,7 @@ void core_cache(struct core *core, const struct cache_request *request, uint64_t
     mail->entry_key = slice_of(mail->memory->data, request->entry_key.len);
     mail->value = slice_of(mail->memory->data + request->entry_key.len, request->value.len);
     core->host->post(core->host_context, owner, &mail->mail);
+    return false;
 }
 
 static void on_request(struct core *core, const struct mail_cache *mail, uint64_t now_ns) {

@@ -45,7 +45,7 @@ struct cache_answer {
     enum cache_op op;
     enum felix_err err;
     bool found;
-    struct buf *value_block; /* borrowed */
+    struct buf *value_block; /* NULL without a value */
     struct slice value;
 };
 
@@ -60,6 +60,7 @@ struct core_host {
     void (*subscribed)(void *context, struct subscription *sub, enum felix_err err, uint64_t seq);
     /* The stream was deleted; what is queued may still be sent, then the client is told. */
     void (*ended)(void *context, struct subscription *sub);
+    /* The answer to a core_cache that another reactor had to run; borrowed. */
     void (*cache_done)(void *context, const struct cache_answer *answer);
 };
 
@@ -209,9 +210,10 @@ struct cache_request {
     uint64_t ttl_ms;
 };
 
-/** Run a request; the answer comes by host->cache_done, at once when the key lives here.
- * Borrows the slices. */
-void core_cache(struct core *core, const struct cache_request *request, uint64_t now_ns);
+/** Run a request; borrows its slices. True: the key lives here, the answer is in `ret`, and the
+ * reference to its value_block is the caller's. False: host->cache_done will tell. */
+bool core_cache(struct core *core, const struct cache_request *request, uint64_t now_ns,
+                struct cache_answer *ret);
 
 /* ---- messages ---- */
 

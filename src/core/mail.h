@@ -34,8 +34,9 @@ struct mail {
 /* Who wants to know how a publish or cache request ended. */
 struct origin {
     uint64_t session;    /* number of the session on its reactor */
-    uint64_t request_id; /* the session's own count, not the client's */
+    uint64_t request_id; /* the session's own count; of a cache frame the client's */
     uint64_t admitted_bytes;
+    bool cache_frame; /* else a cache request in JSON */
 };
 
 struct mail_publish {

@@ -12,6 +12,7 @@ static void answer(struct session *session, const struct message *message) {
         reply.flags = SERVER_FLAGS;
         reply.has_client_features = message->has_client_features;
         reply.features = message->has_client_features ? SERVER_FEATURES : 0;
+        reply.own_features = message->own_features & OWN_FEATURES;
     }
     reply_message(session, &reply);
 }
@@ -38,6 +39,8 @@ void auth_step(struct session *session, const struct message *message) {
         return;
     }
     session->offsets = message->has_client_flags && (message->flags & FRAME_EVENT_OFFSETS) != 0;
+    session->cache_frames = message->has_client_flags && !session->uni &&
+                            (message->own_features & OWN_CACHE_FRAMES) != 0;
     counter_add(&server->counters.sessions_authenticated, 1);
     session_authenticated(session);
     answer(session, message);

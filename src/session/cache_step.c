@@ -3,7 +3,6 @@
  * answer is on its way from another reactor the session reads no further, so replies keep request
  * order. A request without request_id is answered once and ends the stream gracefully.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -19,13 +18,8 @@ static void end_if_lone(struct session *session, bool has_request_id) {
 static void not_found(struct session *session, const struct message *message) {
     char text[400];
     counter_add(&session->server->counters.not_found, 1);
-    (void)snprintf(text, sizeof text, "cache scope not found: %.*s/%.*s/%.*s",
-                   (int)(message->tenant.len < 100 ? message->tenant.len : 100),
-                   (const char *)message->tenant.data,
-                   (int)(message->namespace_.len < 100 ? message->namespace_.len : 100),
-                   (const char *)message->namespace_.data,
-                   (int)(message->cache.len < 100 ? message->cache.len : 100),
-                   (const char *)message->cache.data);
+    reply_cache_not_found_text(text, sizeof text, message->tenant, message->namespace_,
+                               message->cache);
     reply_error(session, WIRE_CODE_NOT_FOUND, text);
     end_if_lone(session, message->has_request_id);
 }
@@ -98,7 +92,11 @@ void cache_step(struct session *session, struct message *message) {
         .has_ttl = message->has_ttl,
         .ttl_ms = message->ttl_ms,
     };
-    core_cache(&server->core, &request, server->now_ns);
+    struct cache_answer answer;
+    if (core_cache(&server->core, &request, server->now_ns, &answer)) {
+        cache_step_done(session, &answer);
+        buf_unref(answer.value_block);
+    }
 }
 
 static void answer_put(struct session *session) {
@@ -129,7 +127,7 @@ void cache_step_done(struct session *session, const struct cache_answer *answer)
     INVARIANT(session->pause == PAUSE_CACHE);
     session->pause = PAUSE_NONE;
     if (answer->err == FELIX_TOO_LARGE)
-        reply_error(session, WIRE_CODE_LIMIT_EXCEEDED, "value exceeds the cache's byte limit");
+        reply_error(session, WIRE_CODE_LIMIT_EXCEEDED, CACHE_VALUE_TOO_LARGE_TEXT);
     else if (answer->err != FELIX_OK)
         reply_error(session, wire_code_of_err(answer->err), "cache scope not found");
     else if (answer->op == CACHE_OP_PUT)

@@ -11,20 +11,52 @@
 #include "wire/ack.h"
 
 #define OUT_BYTES ((size_t)1024)
+#define OUT_BYTES_MAX ((size_t)16 << 10)
 #define OWED_MIN 16u
 
-void reply_bytes(struct session *session, const uint8_t *bytes, size_t len) {
+/* Blocks grow while they fill up one after the other, so that a stream of lone replies holds little
+ * and one of many replies in a turn sends long runs. */
+static void next_out_block(struct session *session, size_t len) {
+    if (session->out == NULL)
+        session->out_bytes = session->out_bytes > OUT_BYTES ? session->out_bytes / 2 : OUT_BYTES;
+    else if (session->out_bytes < OUT_BYTES_MAX)
+        session->out_bytes *= 2;
+    buf_unref(session->out);
+    session->out = buf_new(len > session->out_bytes ? len : session->out_bytes);
+    session->out_used = 0;
+}
+
+uint8_t *reply_room(struct session *session, size_t len) {
     if (session->state == SESSION_CLOSED)
-        return;
-    if (session->out == NULL || session->out_used + len > session->out->capacity) {
-        buf_unref(session->out);
-        session->out = buf_new(len > OUT_BYTES ? len : OUT_BYTES);
-        session->out_used = 0;
-    }
-    uint8_t *at = session->out->data + session->out_used;
-    memcpy(at, bytes, len);
+        return NULL;
+    if (session->out == NULL || session->out_used + len > session->out->capacity)
+        next_out_block(session, len);
+    return session->out->data + session->out_used;
+}
+
+void reply_commit(struct session *session, const uint8_t *room, size_t len) {
     session->out_used += len;
-    (void)quic_stream_write(session->stream, buf_ref(session->out), at, len);
+    (void)quic_stream_write(session->stream, buf_ref(session->out), room, len);
+}
+
+void reply_all_acked(struct session *session) {
+    buf_unref(session->out);
+    session->out = NULL;
+}
+
+void reply_bytes(struct session *session, const uint8_t *bytes, size_t len) {
+    uint8_t *room = reply_room(session, len);
+    if (room == NULL)
+        return;
+    memcpy(room, bytes, len);
+    reply_commit(session, room, len);
+}
+
+void reply_block(struct session *session, struct buf *block, const uint8_t *bytes, size_t len) {
+    if (session->state == SESSION_CLOSED)
+        buf_unref(block);
+    else
+        (void)quic_stream_write(session->stream, block, bytes, len);
 }
 
 void reply_message(struct session *session, const struct message *message) {
@@ -57,6 +89,15 @@ void reply_stream_not_found_text(char *out, size_t out_bytes, struct slice tenan
                    (int)(namespace_.len < 100 ? namespace_.len : 100),
                    (const char *)namespace_.data, (int)(stream.len < 100 ? stream.len : 100),
                    (const char *)stream.data);
+}
+
+void reply_cache_not_found_text(char *out, size_t out_bytes, struct slice tenant,
+                                struct slice namespace_, struct slice cache) {
+    (void)snprintf(out, out_bytes, "cache scope not found: %.*s/%.*s/%.*s",
+                   (int)(tenant.len < 100 ? tenant.len : 100), (const char *)tenant.data,
+                   (int)(namespace_.len < 100 ? namespace_.len : 100),
+                   (const char *)namespace_.data, (int)(cache.len < 100 ? cache.len : 100),
+                   (const char *)cache.data);
 }
 
 static void send_ack(struct session *session, uint64_t request_id, bool json, enum felix_err err,

@@ -57,7 +57,11 @@ static void host_ended(void *context, struct subscription *sub) {
 static void host_cache_done(void *context, const struct cache_answer *answer) {
     struct server *server = context;
     struct session *session = map_u64_get(&server->sessions, answer->origin.session);
-    if (session != NULL)
+    if (session == NULL)
+        return;
+    if (answer->origin.cache_frame)
+        cache_frame_step_done(session, answer);
+    else
         cache_step_done(session, answer);
 }
 
@@ -201,7 +205,7 @@ bool server_drained(const struct server *server) {
                 return false;
         }
         for (const struct session *s = conn->sessions; s != NULL; s = s->conn_next) {
-            if (s->owed_count > 0)
+            if (s->owed_count > 0 || s->frames_awaited > 0 || s->pause == PAUSE_CACHE)
                 return false;
         }
     }
@@ -307,10 +311,8 @@ static void on_stream_acked(struct quic_stream *stream) {
     struct session *session = user->session;
     if (session == NULL)
         return;
-    if (stream->unacked_bytes == 0 && session->out != NULL) {
-        buf_unref(session->out);
-        session->out = NULL;
-    }
+    if (stream->unacked_bytes == 0 && session->out != NULL)
+        reply_all_acked(session);
     if (session->pause == PAUSE_REPLIES)
         session_schedule_resume(session);
 }

@@ -172,6 +172,7 @@ void session_free(struct session *session) {
     buf_unref(session->route_key);
     fanout_unref(session->route);
     buf_unref(session->cache_names);
+    cache_handles_free(session);
     buf_unref(session->out);
     free(session->owed);
     counter_sub(&server->counters.sessions_now, 1);
@@ -197,7 +198,8 @@ static void close_session(struct session *session) {
 }
 
 static bool replies_owed(const struct session *session) {
-    return session->owed_count > 0 || session->pause == PAUSE_CACHE || session->subscribing != NULL;
+    return session->owed_count > 0 || session->pause == PAUSE_CACHE ||
+           session->frames_awaited > 0 || session->subscribing != NULL;
 }
 
 void session_end(struct session *session) {
@@ -230,8 +232,8 @@ void session_authenticated(struct session *session) {
 /* ---- frames ---- */
 
 /* Which bits may stand in a frame from this client. What we do not advertise is unknown. */
-static bool flags_known(uint16_t flags) {
-    return (flags & ~SERVER_FLAGS) == 0;
+static bool flags_known(const struct session *session, uint16_t flags) {
+    return (flags & ~SERVER_FLAGS) == 0 || (flags == FRAME_CACHE && session->cache_frames);
 }
 
 static void refuse_unknown_type(struct session *session, const struct message *message) {
@@ -299,6 +301,10 @@ static bool on_message(struct session *session, struct message *message) {
 static bool on_frame(struct session *session, struct slice body) {
     struct server *server = session->server;
     uint16_t flags = session->frame.flags;
+    if (flags == FRAME_CACHE) {
+        cache_frame_step(session, body);
+        return true;
+    }
     if ((flags & FRAME_PUBLISH_BATCH) != 0) {
         if (session->state != SESSION_NEW)
             return publish_step_binary(session, flags, body);
@@ -330,11 +336,13 @@ static bool take_header(struct session *session, struct reader *in) {
 
     size_t want = FRAME_HEADER_BYTES - session->header_have;
     size_t take = reader_left(in) < want ? reader_left(in) : want;
-    struct slice part = reader_take(in, take);
-    memcpy(session->header + session->header_have, part.data, part.len);
-    session->header_have += (unsigned)take;
-    enum felix_err err = frame_header_decode(slice_of(session->header, session->header_have), limit,
-                                             &session->frame);
+    struct slice header = reader_take(in, take);
+    if (take < FRAME_HEADER_BYTES) { /* it came in pieces */
+        memcpy(session->header + session->header_have, header.data, header.len);
+        session->header_have += (unsigned)take;
+        header = slice_of(session->header, session->header_have);
+    }
+    enum felix_err err = frame_header_decode(header, limit, &session->frame);
     if (err == FELIX_INCOMPLETE)
         return false;
     if (err != FELIX_OK) {
@@ -345,7 +353,7 @@ static bool take_header(struct session *session, struct reader *in) {
     session->in_body = true;
     session->body_have = 0;
     counter_add(&server->counters.frames_in, 1);
-    if (!flags_known(session->frame.flags)) {
+    if (!flags_known(session, session->frame.flags)) {
         if (session->uni) {
             session_abort(session);
             return false;
@@ -528,6 +536,8 @@ void session_resume(struct session *session) {
         return;
     }
     if (session->pause == PAUSE_CACHE)
+        return;
+    if (session->pause == PAUSE_CACHE_FRAMES && !cache_frames_may_go_on(session))
         return;
     if (session->pause == PAUSE_REPLIES && session->stream->unacked_bytes > REPLIES_UNREAD_RESUME)
         return;

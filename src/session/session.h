@@ -48,9 +48,21 @@ struct owed_ack {
 
 enum pause_reason {
     PAUSE_NONE,
-    PAUSE_ADMISSION, /* the publish in `body` waits for budget */
-    PAUSE_CACHE,     /* a cache answer is awaited: replies keep request order */
-    PAUSE_REPLIES    /* the client does not read what we answer */
+    PAUSE_ADMISSION,    /* the publish in `body` waits for budget */
+    PAUSE_CACHE,        /* a cache answer is awaited: replies keep request order */
+    PAUSE_CACHE_FRAMES, /* as many answers to cache frames are awaited as may be */
+    PAUSE_REPLIES       /* the client does not read what we answer */
+};
+
+/* A cache that the client bound on this stream. What may be done to it follows from the stream's
+ * token and its name, which do not change; whether it exists is looked up again when it may have.
+ */
+struct cache_handle {
+    bool bound;
+    bool own_tenant, may_read, may_write;
+    struct buf *route; /* core key; NULL when nothing may be done */
+    struct cache_entry_point *point;
+    uint64_t generation; /* of the core when `point` was found */
 };
 
 struct session {
@@ -65,9 +77,10 @@ struct session {
 
     /* identity and what was negotiated */
     struct principal *principal;
-    bool offsets;     /* events may carry offsets */
-    bool error_codes; /* errors may carry codes */
-    bool unsupported; /* unknown requests are answered by `unsupported` */
+    bool offsets;      /* events may carry offsets */
+    bool error_codes;  /* errors may carry codes */
+    bool unsupported;  /* unknown requests are answered by `unsupported` */
+    bool cache_frames; /* cache operations may come as frames of our own */
 
     /* frame assembly */
     uint8_t header[FRAME_HEADER_BYTES];
@@ -101,11 +114,18 @@ struct session {
     struct buf *cache_names; /* the request's message block */
     struct slice cache_tenant, cache_namespace, cache_name, cache_key;
 
+    /* cache frames */
+    struct cache_handle *handles; /* handle_capacity of them */
+    uint32_t handle_capacity;
+    uint32_t frames_awaited;       /* requests that other reactors have to answer */
+    uint64_t frames_awaited_bytes; /* their keys and values */
+
     /* the subscribe whose answer is awaited */
     struct event_stream *subscribing;
 
     struct buf *out; /* small replies are appended here */
     size_t out_used;
+    size_t out_bytes; /* of the next block: grows while blocks fill up */
 
     bool in_unauth;
     struct session *unauth_prev, *unauth_next;
@@ -116,6 +136,8 @@ struct session {
 
 /* Headroom in front of a body: the event frame's prefix is written there. */
 #define SESSION_BODY_AT ((size_t)32)
+
+#define CACHE_VALUE_TOO_LARGE_TEXT "value exceeds the cache's byte limit"
 
 #define OWED_NONE UINT64_MAX /* origin.request_id of publishes that want no acknowledgement */
 
@@ -137,11 +159,22 @@ void session_authenticated(struct session *session);
 
 /* ---- reply.c ---- */
 void reply_bytes(struct session *session, const uint8_t *bytes, size_t len);
+/** Room for `len` bytes of a reply, to be written now and then queued with reply_commit. NULL on a
+ * stream that is closed. */
+uint8_t *reply_room(struct session *session, size_t len);
+void reply_commit(struct session *session, const uint8_t *room, size_t len);
+/** Queue bytes by reference, after all that was queued before. Takes one reference of `block`. */
+void reply_block(struct session *session, struct buf *block, const uint8_t *bytes, size_t len);
+/** The block that replies are appended to is not needed while the client has everything. */
+void reply_all_acked(struct session *session);
 void reply_message(struct session *session, const struct message *message);
 void reply_error(struct session *session, enum wire_code code, const char *text);
 /** Error text for an object that does not exist: "stream not found: tenant=..". */
 void reply_stream_not_found_text(char *out, size_t out_bytes, struct slice tenant,
                                  struct slice namespace_, struct slice stream);
+/** "cache scope not found: T/N/C". */
+void reply_cache_not_found_text(char *out, size_t out_bytes, struct slice tenant,
+                                struct slice namespace_, struct slice cache);
 /** Answer a publish, or remember that it is answered, in request order. */
 void reply_publish(struct session *session, uint64_t request_id, bool json, enum felix_err err,
                    const char *text);
@@ -156,6 +189,11 @@ void subscribe_step(struct session *session, const struct message *message);
 void subscribe_step_done(struct event_stream *event, enum felix_err err, uint64_t seq);
 void cache_step(struct session *session, struct message *message);
 void cache_step_done(struct session *session, const struct cache_answer *answer);
+void cache_frame_step(struct session *session, struct slice body);
+void cache_frame_step_done(struct session *session, const struct cache_answer *answer);
+/** May it read on, as far as cache frames are concerned? */
+bool cache_frames_may_go_on(const struct session *session);
+void cache_handles_free(struct session *session);
 
 /* ---- event_stream.c ---- */
 struct event_stream {

@@ -300,6 +300,7 @@ void world_say_auth(struct peer_stream *stream, enum world_person person, uint32
         .flags = CLIENT_FLAGS,
         .has_client_features = true,
         .features = features,
+        .own_features = OWN_FEATURES,
     };
     world_say(stream, &auth);
 }

@@ -67,7 +67,7 @@ void world_check_rest(const struct world *world);
 void world_add_stream(struct world *world, const char *tenant, const char *name);
 void world_remove_stream(struct world *world, const char *tenant, const char *name);
 
-/** Send a message as one frame; an auth of a person, with client_features. */
+/** Send a message as one frame; an auth of a person, with client_features and our own features. */
 void world_say(struct peer_stream *stream, const struct message *message);
 void world_say_auth(struct peer_stream *stream, enum world_person person, uint32_t features);
 
