@@ -264,7 +264,7 @@ static void go_on_closing(struct felix_client *client) {
         return;
     }
     if (!client->finishing) {
-        if (!publisher_is_drained(publisher) || !kv_is_idle(&client->kv))
+        if (!publisher_is_drained(publisher) || !kv_is_idle(client))
             return;
         client->finishing = true;
         publisher_finish(client);

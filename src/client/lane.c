@@ -66,6 +66,7 @@ struct lane *lane_open(struct link *link, const struct lane_ops *ops, void *owne
         .flags = CLIENT_FLAGS,
         .has_client_features = true,
         .features = CLIENT_FEATURES,
+        .own_features = OWN_FEATURES,
     };
     lane_write_message(lane, &auth);
     return lane;
@@ -199,6 +200,7 @@ static bool auth_answered(struct lane *lane, const struct frame *frame) {
     if (type == MESSAGE_AUTH_OK || type == MESSAGE_OK) {
         lane->server_flags = type == MESSAGE_OK ? FRAME_FLAGS_ORIGINAL_V1 : answer.flags;
         lane->server_features = type == MESSAGE_OK ? 0 : answer.features;
+        lane->own_features = type == MESSAGE_OK ? 0 : answer.own_features & OWN_FEATURES;
         lane->state = LANE_READY;
         lane->ops->ready(lane);
     } else if (type == MESSAGE_ERROR) {

@@ -19,7 +19,7 @@ struct link;
 
 /* Upcalls to the owner. None comes after `over` or after lane_abandon. */
 struct lane_ops {
-    /* Authenticated: server_flags and server_features are known. Not for event lanes. */
+    /* Authenticated: what the server offers is known. Not for event lanes. */
     void (*ready)(struct lane *lane);
     /* A frame came. Return false when the lane was ended or abandoned meanwhile. */
     bool (*frame)(struct lane *lane, struct frame *frame);
@@ -50,6 +50,7 @@ struct lane {
     size_t held_bytes; /* credit not given back yet */
     uint16_t server_flags;
     uint32_t server_features;
+    uint32_t own_features; /* that both sides offered */
     struct lane *prev, *next; /* lanes of the link */
 };
 

@@ -114,13 +114,18 @@ void cache_frame_request_encode(const struct cache_frame_request *request, uint8
         memcpy(out + request->key.len, request->value.data, request->value.len);
 }
 
+void cache_frame_request_address(uint8_t *frame, uint16_t handle, uint64_t request_id) {
+    be16_store(frame + FRAME_HEADER_BYTES + 2, handle);
+    be64_store(frame + FRAME_HEADER_BYTES + REQUEST_ID_AT, request_id);
+}
+
 enum felix_err cache_frame_reply_decode(struct slice body, struct cache_frame_reply *ret) {
     if (body.len < CACHE_FRAME_REPLY_BYTES)
         return FELIX_MALFORMED;
     uint8_t status = body.data[0];
     uint16_t code = be16_load(body.data + 2);
-    struct slice rest = slice_of(body.data + CACHE_FRAME_REPLY_BYTES,
-                                 body.len - CACHE_FRAME_REPLY_BYTES);
+    struct slice rest =
+        slice_of(body.data + CACHE_FRAME_REPLY_BYTES, body.len - CACHE_FRAME_REPLY_BYTES);
     if (status > CACHE_FRAME_REFUSED || body.data[1] != 0)
         return FELIX_MALFORMED;
     if (status == CACHE_FRAME_REFUSED ? !utf8_valid(rest) : code != 0)

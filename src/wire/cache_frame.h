@@ -40,8 +40,8 @@ enum cache_frame_status {
 /* Everything that comes before the value or text of a reply, the frame header included. */
 #define CACHE_FRAME_REPLY_HEAD_BYTES (FRAME_HEADER_BYTES + CACHE_FRAME_REPLY_BYTES)
 
-/* Key, value, request_id, ttl_ms and has_ttl are those of a request, the names those of a bind; in the
- * other kind they mean nothing. */
+/* Key, value, request_id, ttl_ms and has_ttl are those of a request, the names those of a bind; in
+ * the other kind they mean nothing. */
 struct cache_frame_request {
     enum cache_frame_op op;
     uint16_t handle;
@@ -81,6 +81,9 @@ size_t cache_frame_request_bytes(const struct cache_frame_request *request);
 /** Write a whole frame into `out`, which has room for cache_frame_request_bytes(). `route` is
  * ignored; names are at most NAME_BYTES_MAX, and the body fits 32 bits. Pure. */
 void cache_frame_request_encode(const struct cache_frame_request *request, uint8_t *out);
+
+/** Write handle and request id into an encoded request's frame. Pure. */
+void cache_frame_request_address(uint8_t *frame, uint16_t handle, uint64_t request_id);
 
 /** Decode the body of a frame of a broker. Pure; borrows; FELIX_MALFORMED as above, also for a
  * text that is not UTF-8. */
