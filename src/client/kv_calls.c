@@ -9,6 +9,8 @@
 #include "client/last_error.h"
 #include "wire/utf8.h"
 
+#define NOT_UTF8_TEXT "namespace, cache or key is not UTF-8"
+
 /* The call as the application made it, not looked at yet. */
 struct cache_call {
     enum kv_kind kind;
@@ -23,11 +25,20 @@ static enum felix_err check(struct felix_client *client, const struct cache_call
     if (client == NULL || call->ns == NULL || call->cache == NULL || call->key == NULL ||
         call->done == NULL || (call->value.data == NULL && call->value.len > 0))
         return last_error_set(FELIX_INVALID_ARGUMENT, "a cache call: an argument is NULL");
-    if (!utf8_valid(slice_str(call->ns)) || !utf8_valid(slice_str(call->cache)) ||
-        !utf8_valid(slice_str(call->key)))
-        return last_error_set(FELIX_INVALID_ARGUMENT, "namespace, cache or key is not UTF-8");
+    if (!utf8_valid(slice_str(call->key)))
+        return last_error_set(FELIX_INVALID_ARGUMENT, NOT_UTF8_TEXT);
     if (atomic_load_explicit(&client->closed, memory_order_relaxed))
         return last_error_set(FELIX_CLOSED, "the client is closed");
+    return FELIX_OK;
+}
+
+/* Names that the short way knows were looked at when it learned them. */
+static enum felix_err take_detour(struct felix_client *client, const struct kv_call *call) {
+    if (!utf8_valid(slice_str(call->ns)) || !utf8_valid(slice_str(call->cache))) {
+        kv_frames_arrived(&client->kv.frames);
+        return last_error_set(FELIX_INVALID_ARGUMENT, NOT_UTF8_TEXT);
+    }
+    kv_post(client, kv_request_new(call));
     return FELIX_OK;
 }
 
@@ -49,8 +60,7 @@ static enum felix_err start(struct felix_client *client, const struct cache_call
     case KV_STAGED:
         break;
     case KV_DETOUR:
-        kv_post(client, kv_request_new(&request));
-        break;
+        return take_detour(client, &request);
     case KV_TOO_LARGE:
         return last_error_set(FELIX_TOO_LARGE, "the request exceeds the frame limit of %zu bytes",
                               (size_t)client->settings->max_frame_bytes);

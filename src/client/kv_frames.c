@@ -167,8 +167,9 @@ static unsigned scope_of(struct kv_frames *frames, const struct kv_call *call) {
         if (is_scope(&frames->scopes[i], call))
             return frames->scope_last = i;
     }
-    if (frames->scope_count == KV_SCOPES_MAX || strlen(call->ns) > NAME_BYTES_MAX ||
-        strlen(call->cache) > NAME_BYTES_MAX)
+    struct slice ns = slice_str(call->ns), cache = slice_str(call->cache);
+    if (frames->scope_count == KV_SCOPES_MAX || ns.len > NAME_BYTES_MAX ||
+        cache.len > NAME_BYTES_MAX || !utf8_valid(ns) || !utf8_valid(cache))
         return KV_SCOPES_MAX;
     frames->scopes[frames->scope_count] =
         (struct kv_scope){.ns = xstrdup(call->ns), .cache = xstrdup(call->cache)};

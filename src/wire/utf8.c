@@ -40,8 +40,32 @@ size_t utf8_char_bytes(const uint8_t *at, const uint8_t *end) {
     return left >= 4 && is_continuation(at[3]) ? 4 : 0;
 }
 
+/* Short and long alike without a loop over bytes: what is left over is looked at in a word that
+ * overlaps the one before. */
+static bool is_ascii(struct slice text) {
+    uint64_t first = 0, last = 0;
+    if (text.len < sizeof first) {
+        uint32_t half = 0, other = 0;
+        if (text.len >= sizeof half) {
+            memcpy(&half, text.data, sizeof half);
+            memcpy(&other, text.data + text.len - sizeof other, sizeof other);
+        } else {
+            for (size_t i = 0; i < text.len; i++)
+                half |= text.data[i];
+        }
+        return ((half | other) & (uint32_t)HIGH_BITS) == 0;
+    }
+    for (size_t at = 0; at + sizeof first <= text.len; at += sizeof first) {
+        memcpy(&first, text.data + at, sizeof first);
+        if ((first & HIGH_BITS) != 0)
+            return false;
+    }
+    memcpy(&last, text.data + text.len - sizeof last, sizeof last);
+    return (last & HIGH_BITS) == 0;
+}
+
 bool utf8_valid(struct slice text) {
-    if (text.len == 0)
+    if (text.len == 0 || is_ascii(text))
         return true;
     const uint8_t *at = text.data;
     const uint8_t *end = text.data + text.len;

@@ -274,6 +274,180 @@ def test_cache_answers_are_matched_by_their_id(tmp_path, new_driver):
         assert driver.settle() == {"OK": 8}
 
 
+class CacheFrames:
+    """A broker that agreed on cache frames; `answer(stream, request)` is the test's."""
+
+    def __init__(self, tmp_path, answer):
+        self.answer, self.binds, self.requests = answer, [], []
+        self.broker = FakeBroker(tmp_path, self.on_frame, frames.AUTH_OK_CACHE_FRAMES)
+
+    def on_frame(self, stream, frame):
+        request = frames.decode_cache_request(frame)
+        if request.op == frames.BIND:
+            self.binds.append((request.handle, *request.names))
+            return
+        self.requests.append(request)
+        self.answer(stream, request)
+
+
+def answer_alike(stream, request):
+    if request.op == frames.PUT:
+        stream.say(frames.cache_reply(frames.DONE, request.request_id))
+    else:
+        stream.say(frames.cache_reply(frames.VALUE, request.request_id, b"v"))
+
+
+def test_cache_frames_bind_once_and_are_answered_in_any_order(tmp_path, new_driver):
+    waiting = []
+
+    def answer(stream, request):
+        waiting.append((stream, request))
+        if len(waiting) == 8:
+            for s, r in reversed(waiting):
+                answer_alike(s, r)
+
+    peer = CacheFrames(tmp_path, answer)
+    with peer.broker as broker:
+        driver = new_driver(broker)
+        driver("cache_pipeline", "c", 8, 16, "k")
+        assert driver.settle() == {"OK": 8}
+        assert peer.binds == [(0, "t1", "default", "c")]
+        assert [r.key for r in peer.requests] == [f"k{i}" for i in range(8)]
+        assert len({r.request_id for r in peer.requests}) == 8
+
+
+def test_cache_frames_carry_values_of_any_size_and_their_ttl(tmp_path, new_driver):
+    peer = CacheFrames(tmp_path, answer_alike)
+    with peer.broker as broker:
+        driver = new_driver(broker)
+        for size in (0, 1, 8000, 9000, 40000, 1 << 20):
+            driver.put("c", "k", text="v", size=size, ttl_ms=size)
+            request = peer.requests.pop()
+            assert len(request.value) == size
+            assert request.ttl_ms == (size or None)
+
+
+@pytest.mark.parametrize("key", ["k", "k" * 64, "k" * 65, "k" * 5000])
+def test_a_framed_get_is_asked_again_after_a_loss_and_a_put_is_not(tmp_path, new_driver, key):
+    def answer(stream, request):
+        if len(peer.requests) in (1, 3):
+            stream.reset()
+        else:
+            answer_alike(stream, request)
+
+    peer = CacheFrames(tmp_path, answer)
+    with peer.broker as broker:
+        driver = new_driver(broker)
+        assert driver.get("c", key).text == "v"
+        assert refusal(driver.put, "c", key).code == "OUTCOME_UNKNOWN"
+        driver.put("c", key)
+        assert [r.op for r in peer.requests] == [frames.GET, frames.GET, frames.PUT, frames.PUT]
+        assert {r.key for r in peer.requests} == {key}
+        assert peer.binds == [(0, "t1", "default", "c")] * 3
+
+
+@pytest.mark.parametrize("code, expected", [(2, "FORBIDDEN"), (3, "NOT_FOUND"), (11, "LIMIT"), (999, "INTERNAL")])
+def test_a_refused_cache_frame_fails_alone(tmp_path, new_driver, code, expected):
+    def answer(stream, request):
+        if request.key == "bad":
+            stream.say(frames.cache_reply(frames.REFUSED, request.request_id, b"the reason", code))
+        else:
+            answer_alike(stream, request)
+
+    peer = CacheFrames(tmp_path, answer)
+    with peer.broker as broker:
+        driver = new_driver(broker)
+        error = refusal(driver.put, "c", "bad")
+        assert error.code == expected and "the reason" in str(error)
+        driver.put("c", "good")
+        assert len(peer.binds) == 1
+
+
+def test_a_framed_miss_is_not_found(tmp_path, new_driver):
+    peer = CacheFrames(tmp_path, lambda s, r: s.say(frames.cache_reply(frames.MISS, r.request_id)))
+    with peer.broker as broker:
+        driver = new_driver(broker)
+        assert refusal(driver.get, "c", "k").code == "NOT_FOUND"
+        assert refusal(driver.delete, "c", "k").code == "NOT_FOUND"
+        assert refusal(driver.put, "c", "k").code == "PROTOCOL"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        frames.cache_reply(frames.DONE, 0),
+        frames.cache_reply(frames.DONE, 2**64 - 1),
+        frames.cache_reply(frames.DONE, 1 << 24 | 63),
+        frames.frame(frames.CACHE, b"\0"),
+        frames.cache_reply(4, 1),
+        frames.frame(0x8000, b""),
+    ],
+)
+def test_a_broken_cache_reply_costs_the_lane_and_nothing_more(tmp_path, new_driver, reply):
+    def answer(stream, request):
+        if len(peer.requests) == 1:
+            stream.say(reply)
+        else:
+            answer_alike(stream, request)
+
+    peer = CacheFrames(tmp_path, answer)
+    with peer.broker as broker:
+        driver = new_driver(broker)
+        assert refusal(driver.put, "c", "k").code == "OUTCOME_UNKNOWN"
+        driver.put("c", "k")
+
+
+def test_a_framed_request_that_is_not_answered_times_out_and_a_late_answer_is_ignored(tmp_path, new_driver):
+    def answer(stream, request):
+        if len(peer.requests) == 2:
+            answer_alike(stream, peer.requests[0])
+            answer_alike(stream, request)
+
+    peer = CacheFrames(tmp_path, answer)
+    with peer.broker as broker:
+        driver = new_driver(broker, timeout_ms=200)
+        assert refusal(driver.get, "c", "k").code == "TIMED_OUT"
+        driver.put("c", "k")
+        assert len(peer.binds) == 1
+
+
+def test_caches_beyond_the_handles_of_a_stream_go_by_json(tmp_path, new_driver):
+    json_caches = []
+
+    def on_frame(stream, frame):
+        if frame.flags == frames.CACHE:
+            peer.on_frame(stream, frame)
+            return
+        message = frame.json()
+        json_caches.append(message["cache"])
+        stream.say(frames.message("cache_ok", request_id=message["request_id"]))
+
+    peer = CacheFrames(tmp_path, answer_alike)
+    peer.broker.on_frame = on_frame
+    with peer.broker as broker:
+        driver = new_driver(broker)
+        for i in range(258):
+            driver.put(f"c{i}", "k")
+        driver.put("c255", "k")
+        assert [names[0] for names in peer.binds] == list(range(256))
+        assert json_caches == ["c256", "c257"]
+        assert len(peer.requests) == 257
+
+
+def test_a_broker_that_does_not_offer_cache_frames_gets_json(tmp_path, new_driver):
+    seen = []
+
+    def on_frame(stream, frame):
+        seen.append(frame.json()["type"])
+        stream.say(frames.message("cache_ok", request_id=frame.json()["request_id"]))
+
+    for answer in (OLD_OK, FIRST_AUTH_OK, frames.message("auth_ok", server_flags=127, felix_c=2)):
+        (tmp_path / str(len(seen))).mkdir()
+        with FakeBroker(tmp_path / str(len(seen)), on_frame, answer) as broker:
+            new_driver(broker).put("c", "k")
+    assert seen == ["cache_put"] * 3
+
+
 def test_a_get_is_asked_again_after_a_loss_and_a_put_is_not(tmp_path, new_driver):
     seen = []
 

@@ -462,6 +462,55 @@ def test_cache_replies_keep_request_order_whatever_reactor_holds_the_key(start_b
         stream.expect("cache_value", request_id=2 * i + 1, value="dg==")
 
 
+# ---- cache operations as binary frames
+
+
+def framed(peer, tenant, token):
+    """A stream on which cache frames were agreed and handle 0 is the cache c."""
+    stream = peer.bi()
+    stream.send(frames.auth(tenant, token, own=0xFFFFFFFF))
+    stream.expect("auth_ok", felix_c=1)
+    return stream.send(frames.cache_bind(0, tenant, NS, "c"))
+
+
+def test_cache_frames_and_json_see_one_cache_on_one_stream(broker, peer, tenant, name):
+    stream = framed(peer, tenant, broker.token)
+    stream.send(
+        frames.cache_request(frames.PUT, 0, 1, name, b"\0\xff")
+        + cache("get", tenant, name, request_id=2)
+        + frames.cache_request(frames.DELETE, 0, 3, name)
+        + frames.cache_request(frames.GET, 0, 2**64 - 1, name)
+    )
+    assert frames.decode_cache_reply(stream.frame()) == (frames.DONE, 1, b"", 0)
+    stream.expect("cache_value", request_id=2, value="AP8=")
+    assert frames.decode_cache_reply(stream.frame()) == (frames.VALUE, 3, b"\0\xff", 0)
+    assert frames.decode_cache_reply(stream.frame()) == (frames.MISS, 2**64 - 1, b"", 0)
+    stream.finish()
+    stream.expect_fin()
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_every_cache_frame_is_answered_whatever_reactor_holds_the_key(start_broker, connect_peer, name, shards):
+    broker = start_broker(env={"FELIX_CORE_SHARDS": shards})
+    stream = framed(connect_peer(broker), broker.tenant, broker.token)
+    values = {i: b"%d" % i * (i % 50) for i in range(1000)}
+    for i, value in values.items():
+        stream.send(frames.cache_request(frames.PUT, 0, i, f"{name}{i}", value))
+        stream.send(frames.cache_request(frames.GET, 0, 1000 + i, f"{name}{i}"))
+    got = [frames.decode_cache_reply(stream.frame()) for _ in range(2000)]
+    puts = [(frames.DONE, i, b"", 0) for i in values]
+    gets = [(frames.VALUE, 1000 + i, value, 0) for i, value in values.items()]
+    assert sorted(got, key=lambda reply: reply[1]) == puts + gets
+
+
+def test_who_does_not_ask_for_cache_frames_is_not_told_of_them(broker, peer, tenant):
+    stream = peer.bi()
+    stream.send(frames.auth(tenant, broker.token))
+    assert "felix_c" not in stream.expect("auth_ok")
+    stream.send(frames.cache_request(frames.GET, 0, 1, "k"))
+    stream.expect("error", message="unsupported frame flags")
+
+
 # ---- one-way streams
 
 

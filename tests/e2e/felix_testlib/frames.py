@@ -16,6 +16,7 @@ OFFSETS = 0x0020
 KEYED = 0x0040
 IDEMPOTENT = 0x0100
 ACK_CODE = 0x0200
+CACHE = 0x8006
 
 CACHE_DELETE = 0x0004
 ERROR_CODES = 0x0800
@@ -30,6 +31,10 @@ AUTH_OK = bytes.fromhex(
     "464c5831000100000000003d7b2274797065223a22617574685f6f6b222c227365727665725f666c616773223a313237"
     "2c227365727665725f6665617475726573223a31303234347d"
 )
+
+
+BIND, GET, PUT, DELETE = 1, 2, 3, 4
+DONE, VALUE, MISS, REFUSED = 0, 1, 2, 3
 
 
 @dataclass
@@ -58,8 +63,10 @@ def text(value):
     return frame(0, value.encode() if isinstance(value, str) else value)
 
 
-def auth(tenant, token, flags=CLIENT_FLAGS, features=CLIENT_FEATURES, hi=CLIENT_FEATURES_HI):
+def auth(tenant, token, flags=CLIENT_FLAGS, features=CLIENT_FEATURES, hi=CLIENT_FEATURES_HI, own=None):
     members = {"tenant_id": tenant, "token": token}
+    if own is not None:
+        members["felix_c"] = own
     for name, value in (("flags", flags), ("features", features), ("features_hi", hi)):
         if value is not None:
             members["client_" + name] = value
@@ -109,6 +116,66 @@ def decode_ack(f):
     if f.flags & ACK_CODE:
         ack.code, ack.retry = struct.unpack_from(">HB", f.body, 11 + n)
     return ack
+
+
+# What a broker answers that offers cache frames.
+AUTH_OK_CACHE_FRAMES = message("auth_ok", server_flags=127, server_features=10244, felix_c=1)
+
+
+@dataclass
+class CacheRequest:
+    op: int
+    handle: int
+    request_id: int | None = None
+    key: str = ""
+    value: bytes = b""
+    ttl_ms: int | None = None
+    names: tuple = ()
+
+
+def cache_bind(handle, tenant, namespace, cache):
+    return frame(CACHE, struct.pack(">BBH", BIND, 0, handle) + b"".join(map(short, (tenant, namespace, cache))))
+
+
+def cache_request(op, handle, request_id, key, value=b"", ttl_ms=None):
+    key = key.encode()
+    ttl = b"" if ttl_ms is None else struct.pack(">Q", ttl_ms)
+    head = struct.pack(">BBHQI", op, int(ttl_ms is not None), handle, request_id, len(key))
+    return frame(CACHE, head + ttl + key + value)
+
+
+def decode_cache_request(f):
+    assert f.flags == CACHE, f"not a cache frame: flags {f.flags:#06x}, body {f.body[:80]!r}"
+    op, flags, handle = struct.unpack_from(">BBH", f.body)
+    if op == BIND:
+        names, at = [], 4
+        for _ in range(3):
+            (n,) = struct.unpack_from(">H", f.body, at)
+            names.append(f.body[at + 2 : at + 2 + n].decode())
+            at += 2 + n
+        assert at == len(f.body) and flags == 0
+        return CacheRequest(op, handle, names=tuple(names))
+    request_id, n = struct.unpack_from(">QI", f.body, 4)
+    at, ttl_ms = 16, None
+    if flags:
+        assert (op, flags) == (PUT, 1)
+        (ttl_ms,) = struct.unpack_from(">Q", f.body, at)
+        at += 8
+    key, value = f.body[at : at + n].decode(), f.body[at + n :]
+    assert op == PUT or not value
+    return CacheRequest(op, handle, request_id, key, value, ttl_ms)
+
+
+def cache_reply(status, request_id, rest=b"", code=0):
+    return frame(CACHE, struct.pack(">BBHQ", status, 0, code, request_id) + rest)
+
+
+def decode_cache_reply(f):
+    """(status, request id, value or text, code)"""
+    assert f.flags == CACHE, f"not a cache frame: flags {f.flags:#06x}, body {f.body[:80]!r}"
+    status, zero, code, request_id = struct.unpack_from(">BBHQ", f.body)
+    assert zero == 0 and (code == 0 or status == REFUSED)
+    return status, request_id, f.body[12:], code
 
 
 @dataclass
