@@ -50,7 +50,7 @@ struct lane {
     size_t held_bytes; /* credit not given back yet */
     uint16_t server_flags;
     uint32_t server_features;
-    uint32_t own_features; /* that both sides offered */
+    uint32_t own_features;    /* that both sides offered */
     struct lane *prev, *next; /* lanes of the link */
 };
 
