@@ -24,7 +24,7 @@ static void check_header(const uint8_t *frame, size_t frame_bytes, struct slice 
 }
 
 static void check_request(struct slice body) {
-    struct cache_frame_request request = {0};
+    struct cache_frame_request request = {.op = CACHE_FRAME_GET};
     uint64_t id = 0;
     enum felix_err id_err = cache_frame_request_id(body, &id);
     if (cache_frame_request_decode(body, &request) != FELIX_OK)

@@ -123,6 +123,7 @@ static void add_held_chunk(struct session *session, size_t wanted_bytes) {
 }
 
 static void hold_input(struct session *session, struct slice data) {
+    INVARIANT(data.data != NULL || data.len == 0);
     session->held_bytes += data.len;
     while (data.len > 0) {
         if (session->held_last == NULL || session->held_end == session->held_last->capacity)

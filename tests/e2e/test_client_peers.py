@@ -372,21 +372,26 @@ def test_a_framed_miss_is_not_found(tmp_path, new_driver):
         assert refusal(driver.put, "c", "k").code == "PROTOCOL"
 
 
+def done(request_id):
+    return frames.cache_reply(frames.DONE, request_id)
+
+
 @pytest.mark.parametrize(
     "reply",
     [
-        frames.cache_reply(frames.DONE, 0),
-        frames.cache_reply(frames.DONE, 2**64 - 1),
-        frames.cache_reply(frames.DONE, 1 << 24 | 63),
-        frames.frame(frames.CACHE, b"\0"),
-        frames.cache_reply(4, 1),
-        frames.frame(0x8000, b""),
+        lambda asked: done(0),
+        lambda asked: done(2**64 - 1),
+        lambda asked: done(1 << 24 | 63),
+        lambda asked: done(asked + (1 << 24)),
+        lambda asked: frames.frame(frames.CACHE, b"\0"),
+        lambda asked: frames.cache_reply(4, asked),
+        lambda asked: frames.frame(0x8000, b""),
     ],
 )
 def test_a_broken_cache_reply_costs_the_lane_and_nothing_more(tmp_path, new_driver, reply):
     def answer(stream, request):
         if len(peer.requests) == 1:
-            stream.say(reply)
+            stream.say(reply(request.request_id))
         else:
             answer_alike(stream, request)
 
@@ -395,19 +400,35 @@ def test_a_broken_cache_reply_costs_the_lane_and_nothing_more(tmp_path, new_driv
         driver = new_driver(broker)
         assert refusal(driver.put, "c", "k").code == "OUTCOME_UNKNOWN"
         driver.put("c", "k")
+        assert len(peer.binds) == 2
 
 
-def test_a_framed_request_that_is_not_answered_times_out_and_a_late_answer_is_ignored(tmp_path, new_driver):
+def test_a_second_reply_to_one_request_costs_the_lane(tmp_path, new_driver):
     def answer(stream, request):
         if len(peer.requests) == 2:
-            answer_alike(stream, peer.requests[0])
-            answer_alike(stream, request)
+            stream.say(done(peer.requests[0].request_id))
+        answer_alike(stream, request)
+
+    peer = CacheFrames(tmp_path, answer)
+    with peer.broker as broker:
+        driver = new_driver(broker)
+        driver.put("c", "k")
+        assert refusal(driver.put, "c", "k").code == "OUTCOME_UNKNOWN"
+        driver.put("c", "k")
+
+
+def test_framed_requests_without_an_answer_time_out_once_and_late_answers_are_ignored(tmp_path, new_driver):
+    def answer(stream, request):
+        if request.key == "last":
+            stream.say(*(done(r.request_id) for r in peer.requests))
 
     peer = CacheFrames(tmp_path, answer)
     with peer.broker as broker:
         driver = new_driver(broker, timeout_ms=200)
-        assert refusal(driver.get, "c", "k").code == "TIMED_OUT"
-        driver.put("c", "k")
+        driver("cache_pipeline", "c", 2, 16, "k")
+        assert driver.settle() == {"TIMED_OUT": 2}
+        driver.put("c", "last")
+        assert driver.settle() == {}
         assert len(peer.binds) == 1
 
 

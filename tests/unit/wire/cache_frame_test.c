@@ -16,7 +16,7 @@ static const char *const reply_vectors[] = {"c_done", "c_value", "c_miss", "c_re
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static struct cache_frame_request decode(const struct vector *v) {
-    struct cache_frame_request request = {0};
+    struct cache_frame_request request = {.op = CACHE_FRAME_GET};
     assert_int_equal(v->flags, FRAME_CACHE);
     assert_int_equal(cache_frame_request_decode(v->body, &request), FELIX_OK);
     return request;
@@ -118,7 +118,7 @@ static void every_short_reply_is_malformed(void **state) {
 }
 
 static void decode_both(uint16_t flags, struct slice body) {
-    struct cache_frame_request request = {0};
+    struct cache_frame_request request = {.op = CACHE_FRAME_GET};
     struct cache_frame_reply reply;
     uint64_t id;
     uint8_t out[256];
