@@ -118,8 +118,8 @@ static void push_ready(struct kv_frames *frames, struct buf *buf, const uint8_t 
     frames->ready[frames->ready_count++] = (struct kv_piece){buf, data, len};
 }
 
-/* The rest of the chunk becomes a piece, and its reference goes along, so that it is the
- * background thread that frees it. */
+/* The rest of the chunk becomes a piece, and its reference goes along, so that it is the driver
+ * that frees it. */
 static void close_tail(struct kv_frames *frames) {
     if (frames->tail == NULL)
         return;
