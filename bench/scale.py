@@ -1,90 +1,161 @@
 #!/usr/bin/env python3
-"""Thousands of connections with a subscription each: what does an idle one cost?
+"""Scale: thousands of connections and subscriptions, and one update for all of them.
 
-    bench/scale.py [--connections 2000] [--messages 20]
+    bench/scale.py [--connections 1000] [--subscriptions 10] [--updates 200] [--bytes 256] [--json]
 
-Starts a development broker (FELIX_BIN_DIR, default build/bin), connects raw QUIC peers one after
-another, and prints the broker's memory per connection, the time to connect, its CPU time while
-everybody is idle, and how long one message takes to reach everybody. Needs what
-tests/e2e/requirements.txt names. The peers are Python: times are upper bounds, memory is not
-affected.
+Starts a development broker and bench/programs/crowd.c, one thread with all connections and a publisher.
+Prints the broker's memory per connection at rest, its CPU time while everybody is idle and per update, and
+how long an update takes from publish to hand-over: each single delivery, and the last one of each update.
+Without options two crowds run: 2,000 connections with a subscription each, and 1,000 with ten. The crowd
+has the last processor to itself and the broker the others (--no-pin: as the scheduler likes, which for
+minutes may put both on one). Ends with status 1 when a delivery is missing or the broker dropped one.
 """
 
 import argparse
+import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/e2e"))
 
-from felix_testlib import frames  # noqa: E402
-from felix_testlib.broker import Broker  # noqa: E402
-from felix_testlib.peer import Peer  # noqa: E402
+from common.processors import pin  # noqa: E402
+from felix_testlib.broker import Broker, binary  # noqa: E402
 
-NAMESPACE, STREAM = "default", "everybody"
-
-
-def connect(broker, tenant, token, count):
-    events = []
-    for i in range(count):
-        peer = Peer(broker.port, ca=broker.ca, idle_timeout=600)
-        events.append(peer.subscribe(tenant, token, NAMESPACE, STREAM)[1])
-        if (i + 1) % 500 == 0:
-            print(f"  {i + 1} connected, {broker.rss_bytes() >> 20} MiB", flush=True)
-    return events
+CROWD = Path(binary()).parent.parent / "bench/programs/crowd"
+WARMUP_UPDATES = 20
 
 
-def main():
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def receive_errors() -> int:
+    """Datagrams that the kernel threw away on this machine because a socket was full."""
+    names, values = [line.split() for line in Path("/proc/net/snmp").read_text().splitlines()
+                     if line.startswith("Udp:")]  # fmt: skip
+    return int(values[names.index("RcvbufErrors")])
+
+
+class Crowd:
+    """bench/programs/crowd, connected and subscribed when this returns."""
+
+    def __init__(self, broker: Broker, options: argparse.Namespace):
+        host, port = "127.0.0.1", broker.port
+        sockets = max(1, options.connections // 10)
+        self.process = subprocess.Popen(
+            [str(word) for word in
+             (*([] if options.no_pin else pin(client=True)), CROWD, f"{host}:{port}", broker.data_dir, "everybody", options.connections, options.subscriptions,
+              sockets, options.bytes, WARMUP_UPDATES, options.updates)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+        self.line("ready")
+
+    def line(self, wanted: str = "") -> str:
+        assert self.process.stdout
+        line = self.process.stdout.readline().strip()
+        if not line or (wanted and line != wanted):
+            sys.exit(f"the crowd failed: {line!r}")
+        return line
+
+    def run_updates(self) -> dict[str, Any]:
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self.line())
+
+    def end(self) -> None:
+        self.process.communicate(timeout=30)
+
+
+def measure(broker: Broker, options: argparse.Namespace) -> dict[str, Any]:
+    before = broker.rss_bytes()
+    start = time.monotonic()
+    crowd = Crowd(broker, options)
+    connect_seconds = time.monotonic() - start
+    time.sleep(options.rest)
+    idle_bytes = broker.rss_bytes() - before
+    cpu = cpu_seconds(broker.pid)
+    time.sleep(options.idle_seconds)
+    idle_cpu = (cpu_seconds(broker.pid) - cpu) / options.idle_seconds
+    cpu, errors = cpu_seconds(broker.pid), receive_errors()
+    result = crowd.run_updates()
+    cpu, errors = cpu_seconds(broker.pid) - cpu, receive_errors() - errors
+    dropped = broker.metric("felix_sub_queue_dropped_total") + broker.metric("felix_broker_ingress_dropped_total")
+    loaded_bytes = broker.rss_bytes() - before
+    crowd.end()
+    updates = WARMUP_UPDATES + options.updates
+    return result | {
+        "connect_seconds": round(connect_seconds, 2),
+        "idle_kib_per_connection": round(idle_bytes / options.connections / 1024, 1),
+        "loaded_kib_per_connection": round(loaded_bytes / options.connections / 1024, 1),
+        "idle_cpu_percent": round(idle_cpu * 100, 1),
+        "broker_cpu_ms_per_update": round(cpu / updates * 1000, 2),
+        "dropped": int(dropped),
+        "datagrams_lost_in_sockets": errors,
+    }
+
+
+def print_result(result: dict[str, Any]) -> None:
+    everybody, delivery = result["everybody"], result["delivery"]
+    print(f"{result['connections']:,} connections, {result['subscribers']:,} subscribers of one stream\n"
+          f"  time to connect          {result['connect_seconds']:.1f} s\n"
+          f"  memory per connection    {result['idle_kib_per_connection']:.1f} KiB idle, "
+          f"{result['loaded_kib_per_connection']:.1f} KiB after traffic\n"
+          f"  CPU while idle           {result['idle_cpu_percent']:.1f} % of a core\n"
+          f"  an update reaches all    p50 {everybody['p50_us'] / 1000:.1f} ms, p99 {everybody['p99_us'] / 1000:.1f} ms, "
+          f"max {everybody['max_us'] / 1000:.1f} ms (update {result['slowest_update']} of {result['updates']})\n"
+          f"  a single delivery        p50 {delivery['p50_us'] / 1000:.1f} ms, p99 {delivery['p99_us'] / 1000:.1f} ms\n"
+          f"  broker CPU per update    {result['broker_cpu_ms_per_update']:.1f} ms\n"
+          f"  deliveries               {delivery['count']:,}, missing {result['missing']}, dropped {result['dropped']}; "
+          f"datagrams lost in full sockets {result['datagrams_lost_in_sockets']}", flush=True)  # fmt: skip
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--connections", type=int, default=2000)
-    parser.add_argument("--messages", type=int, default=20)
-    parser.add_argument("--idle-seconds", type=float, default=10)
+    parser.add_argument("--connections", type=int, default=0)
+    parser.add_argument("--subscriptions", type=int, default=10, help="of each connection (10)")
+    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--bytes", type=int, default=256, help="of each update (256)")
+    parser.add_argument("--rest", metavar="SECONDS", type=float, default=2,
+                        help="until late acknowledgements and path probes are over (2)")  # fmt: skip
+    parser.add_argument("--idle-seconds", type=float, default=10, help="of watching the idle broker (10)")
+    parser.add_argument("--no-pin", action="store_true", help="let both run on any processor")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    wanted = options.connections + 200
+    options.idle_seconds = max(options.idle_seconds, 0.01)
+    return options
+
+
+def raise_descriptor_limit(wanted: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
 
-    with tempfile.TemporaryDirectory(prefix="felix-scale-") as directory:
-        broker = Broker(directory)
-        try:
-            measure(broker, options)
-        finally:
-            broker.stop(seconds=60)
 
-
-def measure(broker, options):
-    tenant, token = broker.tenant, broker.token
-    control = Peer(broker.port, ca=broker.ca, idle_timeout=600).authenticated(tenant, token)
-    before = broker.rss_bytes()
-    start = time.monotonic()
-    events = connect(broker, tenant, token, options.connections)
-    took = time.monotonic() - start
-    grown = broker.rss_bytes() - before
-    print(f"connections              {options.connections}")
-    print(f"time to connect          {took:.1f} s ({took / options.connections * 1000:.2f} ms each)")
-    print(f"memory per connection    {grown / options.connections / 1024:.1f} KiB")
-
-    time.sleep(2)
-    cpu = broker.cpu_seconds()
-    time.sleep(options.idle_seconds)
-    cpu = broker.cpu_seconds() - cpu
-    print(f"CPU while idle           {cpu / options.idle_seconds * 100:.1f} %")
-
-    slowest = 0.0
-    for i in range(options.messages):
-        start = time.monotonic()
-        control.send(frames.publish(tenant, NAMESPACE, STREAM, [b"%d" % i], request_id=i))
-        assert control.ack(60).ok
-        for stream in events:
-            assert stream.payloads(1, 60) == [b"%d" % i]
-        slowest = max(slowest, time.monotonic() - start)
-    print(f"one message to everybody {slowest * 1000:.0f} ms at most")
-    print(f"memory per connection    {(broker.rss_bytes() - before) / options.connections / 1024:.1f} KiB"
-          " after traffic")  # fmt: skip
+def main() -> int:
+    options = arguments()
+    crowds = [(options.connections, options.subscriptions)] if options.connections else [(2000, 1), (1000, 10)]
+    results = []
+    raise_descriptor_limit(max(connections for connections, _ in crowds) + 200)
+    for options.connections, options.subscriptions in crowds:
+        with tempfile.TemporaryDirectory(prefix="felix-scale-") as directory:
+            broker = Broker(directory, inside=[] if options.no_pin else pin(client=False))
+            try:
+                results.append(measure(broker, options))
+            finally:
+                broker.stop(seconds=60)
+        if not options.json:
+            print_result(results[-1])
+    if options.json:
+        print(json.dumps(results, indent=2))
+    return 1 if any(result["missing"] or result["dropped"] for result in results) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,10 @@
 """Many clients at once, small enough for every run. bench/scale.py is the larger one."""
 
+import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +12,7 @@ from felix_testlib import client as clients
 from felix_testlib import frames
 from felix_testlib.slow import FACTOR, scaled, wait_until
 
+BENCH = Path(__file__).resolve().parents[2] / "bench"
 NS = "default"
 MEBI = 1 << 20
 
@@ -74,3 +79,19 @@ def test_twenty_published_clients_talk_to_each_other(start_broker):
     finally:
         for c in everyone:
             c.__exit__()
+
+
+def bench(script, *words):
+    run = subprocess.run([sys.executable, BENCH / script, "--json", *words], capture_output=True, text=True,
+                         timeout=scaled(60))  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads(run.stdout)
+
+
+def test_the_scale_benchmark_accounts_for_every_delivery():
+    (result,) = bench("scale.py", "--connections", "20", "--subscriptions", "3", "--updates", "5", "--rest", "0",
+                      "--idle-seconds", "0.1")  # fmt: skip
+    assert result["delivery"]["count"] == 20 * 3 * 5
+    assert result["everybody"]["count"] == 5
+    assert 0 < result["delivery"]["p50_us"] <= result["everybody"]["max_us"]
+    assert (result["missing"], result["unexpected"], result["dropped"]) == (0, 0, 0)
