@@ -95,3 +95,11 @@ def test_the_scale_benchmark_accounts_for_every_delivery():
     assert result["everybody"]["count"] == 5
     assert 0 < result["delivery"]["p50_us"] <= result["everybody"]["max_us"]
     assert (result["missing"], result["unexpected"], result["dropped"]) == (0, 0, 0)
+
+
+def test_the_tails_benchmark_counts_from_when_a_message_was_due():
+    result = bench("tails.py", "--rate", "2000", "--minutes", "0.02")
+    assert result["received"] == result["sent"] == result["latency"]["count"] + 2000  # a second warms up
+    assert sum(second["count"] for second in result["seconds"]) == result["latency"]["count"]
+    assert 0 < result["latency"]["p50_us"] <= result["latency"]["p999_us"] <= result["latency"]["max_us"]
+    assert result["worst"][0]["worst_us"] == pytest.approx(result["latency"]["max_us"], abs=1)
