@@ -31,11 +31,6 @@ CROWD = Path(binary()).parent.parent / "bench/programs/crowd"
 WARMUP_UPDATES = 20
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def receive_errors() -> int:
     """Datagrams that the kernel threw away on this machine because a socket was full."""
     names, values = [line.split() for line in Path("/proc/net/snmp").read_text().splitlines()
@@ -47,12 +42,12 @@ class Crowd:
     """bench/programs/crowd, connected and subscribed when this returns."""
 
     def __init__(self, broker: Broker, options: argparse.Namespace):
-        host, port = "127.0.0.1", broker.port
+        place = [] if options.no_pin else pin(client=True)
         sockets = max(1, options.connections // 10)
         self.process = subprocess.Popen(
             [str(word) for word in
-             (*([] if options.no_pin else pin(client=True)), CROWD, f"{host}:{port}", broker.data_dir, "everybody", options.connections, options.subscriptions,
-              sockets, options.bytes, WARMUP_UPDATES, options.updates)],
+             (*place, CROWD, f"127.0.0.1:{broker.port}", broker.data_dir, "everybody", options.connections,
+              options.subscriptions, sockets, options.bytes, WARMUP_UPDATES, options.updates)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
         self.line("ready")
 
@@ -80,12 +75,12 @@ def measure(broker: Broker, options: argparse.Namespace) -> dict[str, Any]:
     connect_seconds = time.monotonic() - start
     time.sleep(options.rest)
     idle_bytes = broker.rss_bytes() - before
-    cpu = cpu_seconds(broker.pid)
+    cpu = broker.cpu_seconds()
     time.sleep(options.idle_seconds)
-    idle_cpu = (cpu_seconds(broker.pid) - cpu) / options.idle_seconds
-    cpu, errors = cpu_seconds(broker.pid), receive_errors()
+    idle_cpu = (broker.cpu_seconds() - cpu) / options.idle_seconds
+    cpu, errors = broker.cpu_seconds(), receive_errors()
     result = crowd.run_updates()
-    cpu, errors = cpu_seconds(broker.pid) - cpu, receive_errors() - errors
+    cpu, errors = broker.cpu_seconds() - cpu, receive_errors() - errors
     dropped = broker.metric("felix_sub_queue_dropped_total") + broker.metric("felix_broker_ingress_dropped_total")
     loaded_bytes = broker.rss_bytes() - before
     crowd.end()

@@ -425,7 +425,7 @@ static void find_broker(struct crowd *crowd, const char *address, const char *di
     memcpy(&crowd->broker, &in, sizeof in);
     struct felix_error error = {0};
     (void)snprintf(path, sizeof path, "%s/ca.pem", directory);
-    if (quic_tls_client_new(path, &crowd->tls, &error) != FELIX_OK)
+    if (quic_tls_client_new(path, QUIC_CIPHER_AUTO, &crowd->tls, &error) != FELIX_OK)
         die(path, error.text);
     crowd->token = read_token(directory);
 }
