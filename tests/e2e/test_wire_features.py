@@ -74,7 +74,7 @@ def test_features_without_the_extended_bit_and_unknown_bits_are_fine(broker, pee
 
 def test_unknown_members_of_auth_are_ignored(broker, peer, tenant):
     body = json.loads(frames.auth(tenant, broker.token)[12:])
-    body["felix_c"] = {"cache_binary": 1}
+    body["of_next_year"] = {"nested": [1]}
     body["client_name"] = None
     peer.bi().send(frames.text(body)).expect("auth_ok", server_flags=127)
 
