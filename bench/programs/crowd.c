@@ -275,7 +275,7 @@ static void open_socket(struct crowd *crowd, struct socket *socket) {
         .keep_alive_ms = 10000,
         .handshake_timeout_ms = 60000,
         .initial_mtu_bytes = 1200,
-        .mtu_max_bytes = 16368,
+        .mtu_max_bytes = 1452, /* as libfelix does where it only subscribes */
         .max_udp_payload_bytes = UDP_PAYLOAD_BYTES_MAX,
         .udp_send_buffer_bytes = 8u << 20,
         .udp_recv_buffer_bytes = 8u << 20,
@@ -303,8 +303,9 @@ static void connect_more(struct crowd *crowd, uint64_t now_ns) {
            crowd->started - crowd->connected <
                (crowd->publisher == NULL ? 1 : HANDSHAKES_AT_ONCE)) {
         struct socket *socket = &crowd->sockets[crowd->started++ % crowd->sockets_count];
-        if (quic_connect(socket->endpoint, crowd->tls, "localhost", &crowd->broker, crowd,
-                         now_ns) == NULL)
+        struct quic_target target = {
+            .tls = crowd->tls, .server_name = "localhost", .peer = &crowd->broker};
+        if (quic_connect(socket->endpoint, &target, crowd, now_ns) == NULL)
             die("connect", "TLS cannot be set up");
     }
 }

@@ -11,6 +11,10 @@
 #define BACKOFF_MAX_NS (5 * NS_PER_S)
 #define BACKOFF_DOUBLINGS_MAX 7u
 
+/* A client that subscribes sends little but acknowledgements. The largest datagram that the broker
+ * has received is the size of a buffer that it keeps for the connection. */
+#define EVENT_MTU_MAX_BYTES 1452u
+
 /* A connection that lived this long was a good one: the next pause is short again. */
 #define GOOD_LIFE_NS NS_PER_S
 
@@ -74,8 +78,13 @@ static void open_link(struct link *link) {
         return;
     }
     link->state = LINK_CONNECTING;
-    link->conn = quic_connect(client->io.endpoint, client->tls, client->server_name, &client->peer,
-                              link, client->io.now_ns);
+    struct quic_target target = {
+        .tls = client->tls,
+        .server_name = client->server_name,
+        .peer = &client->peer,
+        .mtu_max_bytes = link->kind == POOL_EVENT ? EVENT_MTU_MAX_BYTES : 0,
+    };
+    link->conn = quic_connect(client->io.endpoint, &target, link, client->io.now_ns);
     if (link->conn == NULL)
         pause_after(link, FELIX_TLS, "cannot start a TLS session");
 }

@@ -21,6 +21,8 @@
 #include "wire/publish.h"
 #include "wire/utf8.h"
 
+#define ALONE_NS (20 * NS_PER_US) /* about what a wake-up takes */
+
 /* One call of felix_publish or felix_publish_keyed. */
 struct publish_call {
     struct slice ns, stream, key;
@@ -321,6 +323,18 @@ static void answer_call(void *context, enum felix_err err, const char *error_tex
     client_call_answer(context, err, error_text);
 }
 
+/* Should this thread send what it publishes, instead of waking another one for it? When it is a
+ * whole chunk; or when it is alone: of what comes quickly, one after the other, the background
+ * thread makes larger packets. */
+static bool is_worth_serving(struct felix_client *client, const struct publish_call *call) {
+    struct publisher *publisher = &client->publisher;
+    uint64_t now_ns = clock_now_ns();
+    uint64_t before_ns =
+        atomic_exchange_explicit(&publisher->published_ns, now_ns, memory_order_relaxed);
+    return call->frame_bytes >= client->settings->publish_chunk_bytes ||
+           now_ns - before_ns > ALONE_NS;
+}
+
 static enum felix_err publish(struct felix_client *client, struct publish_call *call) {
     bool blocking = call->done == NULL && call->ack != FELIX_ACK_NONE;
     if (blocking && driver_is_thread(client))
@@ -334,7 +348,7 @@ static enum felix_err publish(struct felix_client *client, struct publish_call *
     err = take_budget(client, call->frame_bytes);
     if (err != FELIX_OK)
         return err;
-    if (!blocking && call->frame_bytes < client->settings->publish_chunk_bytes)
+    if (!blocking && !is_worth_serving(client, call))
         return stage(client, call);
     if (!blocking) {
         driver_expect(client);

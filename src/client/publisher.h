@@ -19,7 +19,8 @@ struct budget {
 struct publisher {
     struct shard *shards;
     unsigned shard_count;
-    _Atomic unsigned next_shard; /* for round robin */
+    _Atomic unsigned next_shard;   /* for round robin */
+    _Atomic uint64_t published_ns; /* when the last unacknowledged publish began */
     struct budget budget;
 };
 

@@ -248,8 +248,12 @@ static size_t probes_up_to(size_t mtu_max_bytes) {
     return count;
 }
 
-static void fill_settings(const struct quic_conn *conn, ngtcp2_settings *out, uint64_t now_ns) {
+/* `mtu_max_bytes` 0: as the endpoint's settings say; it makes them smaller only. */
+static void fill_settings(const struct quic_conn *conn, uint32_t mtu_max_bytes,
+                          ngtcp2_settings *out, uint64_t now_ns) {
     const struct quic_settings *settings = &conn->endpoint->settings;
+    if (mtu_max_bytes == 0 || mtu_max_bytes > settings->mtu_max_bytes)
+        mtu_max_bytes = settings->mtu_max_bytes;
     ngtcp2_settings_default(out);
     out->initial_ts = now_ns;
     out->handshake_timeout = settings->handshake_timeout_ms * NS_PER_MS;
@@ -265,7 +269,7 @@ static void fill_settings(const struct quic_conn *conn, ngtcp2_settings *out, ui
         return;
     }
     out->pmtud_probes = mtu_probes;
-    out->pmtud_probeslen = probes_up_to(settings->mtu_max_bytes);
+    out->pmtud_probeslen = probes_up_to(mtu_max_bytes);
     out->max_tx_udp_payload_size =
         out->pmtud_probeslen > 0 ? mtu_probes[out->pmtud_probeslen - 1] : 1200;
     out->no_pmtud = out->pmtud_probeslen == 0;
@@ -331,7 +335,7 @@ struct quic_conn *conn_new_server(struct quic_endpoint *endpoint, const ngtcp2_p
     ngtcp2_cid_init(&scid, own.bytes, own.len);
 
     ngtcp2_settings settings;
-    fill_settings(conn, &settings, now_ns);
+    fill_settings(conn, 0, &settings, now_ns);
     ngtcp2_transport_params params;
     fill_params(conn, &params);
     params.original_dcid_present = 1;
@@ -366,11 +370,10 @@ struct quic_conn *conn_new_server(struct quic_endpoint *endpoint, const ngtcp2_p
     return conn;
 }
 
-struct quic_conn *conn_new_client(struct quic_endpoint *endpoint, struct quic_tls *tls,
-                                  const char *server_name, const struct sockaddr_storage *local,
-                                  const struct sockaddr_storage *peer, void *user,
-                                  uint64_t now_ns) {
-    struct quic_conn *conn = conn_new(endpoint, tls, false, local, peer, now_ns);
+struct quic_conn *conn_new_client(struct quic_endpoint *endpoint, const struct quic_target *target,
+                                  void *user, uint64_t now_ns) {
+    struct quic_conn *conn =
+        conn_new(endpoint, target->tls, false, &endpoint->udp.local, target->peer, now_ns);
     conn->user = user;
     struct cid own = cid_generate((uint8_t)endpoint->reactor);
     ngtcp2_cid scid, dcid;
@@ -379,14 +382,15 @@ struct quic_conn *conn_new_client(struct quic_endpoint *endpoint, struct quic_tl
     fill_random(dcid.data, dcid.datalen, NULL);
 
     ngtcp2_settings settings;
-    fill_settings(conn, &settings, now_ns);
+    fill_settings(conn, target->mtu_max_bytes, &settings, now_ns);
     ngtcp2_transport_params params;
     fill_params(conn, &params);
 
     ngtcp2_path path = path_of(&conn->local, &conn->peer);
     if (ngtcp2_conn_client_new(&conn->conn, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, &callbacks,
                                &settings, &params, NULL, conn) != 0 ||
-        quic_tls_session_new(conn->tls, server_name, &conn->conn_ref, &conn->session) != FELIX_OK) {
+        quic_tls_session_new(conn->tls, target->server_name, &conn->conn_ref, &conn->session) !=
+            FELIX_OK) {
         conn->told_closed = true;
         conn_free(conn);
         return NULL;

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 struct quic_endpoint;
+struct quic_target;
 
 enum conn_state {
     CONN_HANDSHAKE,
@@ -117,9 +118,8 @@ struct quic_conn *conn_new_server(struct quic_endpoint *endpoint, const ngtcp2_p
                                   const struct sockaddr_storage *local,
                                   const struct sockaddr_storage *peer, const ngtcp2_cid *odcid,
                                   uint64_t now_ns);
-struct quic_conn *conn_new_client(struct quic_endpoint *endpoint, struct quic_tls *tls,
-                                  const char *server_name, const struct sockaddr_storage *local,
-                                  const struct sockaddr_storage *peer, void *user, uint64_t now_ns);
+struct quic_conn *conn_new_client(struct quic_endpoint *endpoint, const struct quic_target *target,
+                                  void *user, uint64_t now_ns);
 /** Is `packet`, a short header from `peer` with an id that leads nowhere, the stateless reset of
  * this connection (RFC 9000, 10.3.1)? It has more bytes than a token. */
 bool conn_reset_by(struct quic_conn *conn, const struct sockaddr_storage *peer,

@@ -358,12 +358,10 @@ void quic_endpoint_set_tls(struct quic_endpoint *endpoint, struct quic_tls *tls)
     endpoint->tls = tls;
 }
 
-struct quic_conn *quic_connect(struct quic_endpoint *endpoint, struct quic_tls *tls,
-                               const char *server_name, const struct sockaddr_storage *peer,
+struct quic_conn *quic_connect(struct quic_endpoint *endpoint, const struct quic_target *target,
                                void *user, uint64_t now_ns) {
     advance(endpoint, now_ns);
-    return conn_new_client(endpoint, tls, server_name, &endpoint->udp.local, peer, user,
-                           endpoint->now_ns);
+    return conn_new_client(endpoint, target, user, endpoint->now_ns);
 }
 
 /* ---- timers: a binary heap, each connection knows its place ---- */

@@ -142,12 +142,19 @@ void quic_endpoint_accept(struct quic_endpoint *endpoint, bool accepting);
 /** New credentials for connections from now on. Shares `tls`. */
 void quic_endpoint_set_tls(struct quic_endpoint *endpoint, struct quic_tls *tls);
 
+/* Where a connection leads. All borrowed for the call. */
+struct quic_target {
+    struct quic_tls *tls;
+    const char *server_name; /* that the certificate must carry */
+    const struct sockaddr_storage *peer;
+    uint32_t mtu_max_bytes; /* path MTU probes end here; 0: where the settings say */
+};
+
 /**
- * Start a connection to `peer`. The handler's conn_ready or conn_closed follows. Returns NULL
+ * Start a connection to `target`. The handler's conn_ready or conn_closed follows. Returns NULL
  * when TLS cannot be set up.
  */
-struct quic_conn *quic_connect(struct quic_endpoint *endpoint, struct quic_tls *tls,
-                               const char *server_name, const struct sockaddr_storage *peer,
+struct quic_conn *quic_connect(struct quic_endpoint *endpoint, const struct quic_target *target,
                                void *user, uint64_t now_ns);
 
 /* ---- timers, for conn.c only ---- */

@@ -53,8 +53,9 @@ static void client_gives_up_where_nobody_answers(void **) {
 }
 
 static void certificate_for_another_name_is_refused(void **) {
-    (void)quic_connect(pair.client.endpoint, pair.client_tls, "elsewhere.example",
-                       &pair.server_address, NULL, net.now_ns);
+    struct quic_target target = {
+        .tls = pair.client_tls, .server_name = "elsewhere.example", .peer = &pair.server_address};
+    (void)quic_connect(pair.client.endpoint, &target, NULL, net.now_ns);
     assert_true(pair_run(client_ended, HANDSHAKE_MS));
     assert_int_equal(pair.client.close.err, FELIX_TLS);
     assert_false(pair.client.close.by_peer);

@@ -279,8 +279,9 @@ int pair_teardown(void **state) {
 }
 
 struct quic_conn *party_connect(struct party *party, const char *alpn) {
-    struct quic_conn *conn = quic_connect(party->endpoint, pair.client_tls, "localhost",
-                                          &pair.server_address, party, net.now_ns);
+    struct quic_target target = {
+        .tls = pair.client_tls, .server_name = "localhost", .peer = &pair.server_address};
+    struct quic_conn *conn = quic_connect(party->endpoint, &target, party, net.now_ns);
     assert_non_null(conn);
     if (alpn != NULL) {
         gnutls_datum_t name = {.data = (unsigned char *)(uintptr_t)alpn,

@@ -48,6 +48,19 @@ static void path_of_65493_bytes_is_discovered_and_used(void **) {
     assert_int_equal(net.largest[1], 65493);
 }
 
+static void who_asks_for_less_sends_small_datagrams_and_takes_large_ones(void **) {
+    open_with_mtu(65493);
+    struct quic_target target = {.tls = pair.client_tls,
+                                 .server_name = "localhost",
+                                 .peer = &pair.server_address,
+                                 .mtu_max_bytes = 1452};
+    assert_non_null(quic_connect(pair.client.endpoint, &target, &pair.client, net.now_ns));
+    assert_true(pair_run(both_ready, HANDSHAKE_MS));
+    transfer(2000000);
+    assert_int_equal(mtu_of(&pair.client), 1452);
+    assert_int_equal(mtu_of(&pair.server), 65493);
+}
+
 static void largest_probe_that_passes_is_used(void **) {
     open_with_mtu(65493);
     net.to_server.mtu_bytes = net.to_client.mtu_bytes = 9000;
@@ -263,6 +276,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         PAIR_TEST(path_of_1200_bytes_transfers),
         PAIR_TEST(path_of_65493_bytes_is_discovered_and_used),
+        PAIR_TEST(who_asks_for_less_sends_small_datagrams_and_takes_large_ones),
         PAIR_TEST(largest_probe_that_passes_is_used),
         PAIR_TEST(directions_may_differ),
         PAIR_TEST(probes_end_at_the_setting_and_at_what_the_peer_takes),
