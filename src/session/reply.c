@@ -121,7 +121,8 @@ static void send_ack(struct session *session, uint64_t request_id, bool json, en
     uint8_t frame[ACK_FRAME_BYTES_MAX];
     struct publish_ack ack = {
         .request_id = request_id, .ok = err == FELIX_OK, .message = slice_str(text)};
-    reply_bytes(session, frame, ack_frame_encode(FRAME_PUBLISH_ACK, &ack, frame));
+    size_t bytes = ack_frame_encode(FRAME_PUBLISH_ACK, &ack, frame);
+    reply_bytes(session, frame, bytes);
 }
 
 static struct owed_ack *owed_at(struct session *session, uint32_t index) {
