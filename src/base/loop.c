@@ -119,9 +119,13 @@ static struct timespec timespec_of(uint64_t ns) {
     return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 }
 
+static uint64_t spin_time_ns(const struct loop *loop) {
+    return loop->spin.longer ? 2 * loop->spin_ns : loop->spin_ns;
+}
+
 static bool may_spin(struct loop *loop, uint64_t now_ns) {
     struct loop_spin *spin = &loop->spin;
-    if (now_ns - loop->last_active_ns >= loop->spin_ns || now_ns < spin->paused_ns)
+    if (now_ns - loop->last_active_ns >= spin_time_ns(loop) || now_ns < spin->paused_ns)
         return false;
     if (spin->skips == 0)
         return true;
@@ -129,9 +133,12 @@ static bool may_spin(struct loop *loop, uint64_t now_ns) {
     return false;
 }
 
-static void spin_hit(struct loop_spin *spin) {
-    spin->misses = 0;
-    spin->pause_ns /= 2;
+/* Something came `idle_ns` after the last work. */
+static void note_arrival(struct loop *loop, uint64_t idle_ns) {
+    struct loop_spin *spin = &loop->spin;
+    spin->longer = idle_ns >= loop->spin_ns && idle_ns < 2 * loop->spin_ns;
+    if (idle_ns < 2 * loop->spin_ns)
+        spin->misses = spin->skips = 0;
 }
 
 static void spin_miss(struct loop_spin *spin) {
@@ -153,10 +160,11 @@ static bool spin(struct loop *loop, uint64_t *now_ns, uint64_t deadline_ns,
                  bool (*has_work)(void *), void *context) {
     static const struct timespec no_wait = {0};
     unsigned looks = 0;
-    while (*now_ns < deadline_ns && *now_ns - loop->last_active_ns < loop->spin_ns) {
+    while (*now_ns < deadline_ns && *now_ns - loop->last_active_ns < spin_time_ns(loop)) {
         uint64_t before_ns = *now_ns;
         if (dispatch(loop, &no_wait) > 0 || (has_work != NULL && has_work(context))) {
-            spin_hit(&loop->spin);
+            note_arrival(loop, *now_ns - loop->last_active_ns);
+            loop->spin.pause_ns /= 2;
             return true;
         }
         /* Whoever else wants this processor gets it now, not at the end of our slice. */
@@ -187,7 +195,9 @@ void loop_wait(struct loop *loop, uint64_t deadline_ns, bool (*has_work)(void *)
     atomic_store(&loop->state, LOOP_ASLEEP);
     if (has_work == NULL || !has_work(context)) {
         struct timespec timeout = timespec_of(deadline_ns - now_ns);
-        (void)dispatch(loop, deadline_ns == LOOP_NO_DEADLINE ? NULL : &timeout);
+        int count = dispatch(loop, deadline_ns == LOOP_NO_DEADLINE ? NULL : &timeout);
+        if (count > 0 && loop->spin_ns > 0)
+            note_arrival(loop, clock_now_ns() - loop->last_active_ns);
         loop->wakeups++;
     }
     atomic_store(&loop->state, LOOP_AWAKE);

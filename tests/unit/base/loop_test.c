@@ -124,18 +124,30 @@ static void spinning_does_not_block_and_still_meets_the_deadline(void **state) {
     assert_int_equal(loop.wakeups, 0);
 }
 
+struct watched {
+    struct loop_source source;
+    unsigned calls;
+    uint32_t events;
+};
+
+static void on_watched(struct loop_source *source, uint32_t epoll_events) {
+    struct watched *watched = (struct watched *)source;
+    watched->calls++;
+    watched->events = epoll_events;
+}
+
 /* A wait that would spin for long, if spinning is thought to help. */
 static void wait_a_little(bool (*has_work)(void *), void *context) {
     uint64_t now_ns = clock_now_ns();
     loop_mark_active(&loop, now_ns);
-    loop_wait(&loop, now_ns + NS_PER_MS, has_work, context);
+    loop_wait(&loop, now_ns + 10 * NS_PER_MS, has_work, context);
 }
 
 static void spins_in_vain_become_rare_until_one_finds_something(void **state) {
     (void)state;
     loop.spin_ns = 20 * NS_PER_US;
     unsigned spins = 0;
-    for (unsigned i = 0; i < 40; i++) {
+    for (unsigned i = 0; i < 30; i++) {
         uint32_t misses = loop.spin.misses;
         loop.spin.paused_ns = 0; /* whoever took the processor meanwhile */
         wait_a_little(NULL, NULL);
@@ -150,6 +162,35 @@ static void spins_in_vain_become_rare_until_one_finds_something(void **state) {
     loop_mark_active(&loop, now_ns);
     loop_wait(&loop, now_ns + FAR_NS, work_at_second_look, &asked);
     assert_int_equal(loop.spin.misses, 0);
+}
+
+static void who_slept_a_little_too_early_spins_longer_the_next_time(void **state) {
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    struct watched in = {.source = {.fd = ends[0], .on_ready = on_watched}};
+    assert_int_equal(loop_add(&loop, &in.source, EPOLLIN), FELIX_OK);
+    loop.spin_ns = FAR_NS;
+    loop.spin.misses = 10;
+    loop.spin.skips = 5;
+
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    loop.last_active_ns = clock_now_ns() - FAR_NS - FAR_NS / 2; /* too long ago to spin */
+    loop_wait(&loop, LOOP_NO_DEADLINE, NULL, NULL);
+    assert_int_equal(loop.wakeups, 1);
+    assert_true(loop.spin.longer);
+    assert_int_equal(loop.spin.skips, 0);
+
+    loop.last_active_ns = clock_now_ns() - FAR_NS - FAR_NS / 2; /* not any more */
+    loop_wait(&loop, LOOP_NO_DEADLINE, NULL, NULL);
+    assert_int_equal(loop.wakeups, 1);
+
+    loop.last_active_ns = clock_now_ns() - 3 * FAR_NS;
+    loop_wait(&loop, LOOP_NO_DEADLINE, NULL, NULL);
+    assert_int_equal(loop.wakeups, 2);
+    assert_false(loop.spin.longer);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
 }
 
 static bool be_away(void *context) {
@@ -184,18 +225,6 @@ static void spinning_ends_after_its_time(void **state) {
     loop_mark_active(&loop, now_ns);
     loop_wait(&loop, now_ns + 20 * NS_PER_MS, NULL, NULL);
     assert_int_equal(loop.wakeups, 1);
-}
-
-struct watched {
-    struct loop_source source;
-    unsigned calls;
-    uint32_t events;
-};
-
-static void on_watched(struct loop_source *source, uint32_t epoll_events) {
-    struct watched *watched = (struct watched *)source;
-    watched->calls++;
-    watched->events = epoll_events;
 }
 
 static void a_ready_descriptor_is_reported_until_removed(void **state) {
@@ -283,6 +312,7 @@ int main(void) {
         WITH_LOOP(a_wake_up_before_blocking_ends_the_wait_and_is_consumed),
         WITH_LOOP(spinning_does_not_block_and_still_meets_the_deadline),
         WITH_LOOP(spins_in_vain_become_rare_until_one_finds_something),
+        WITH_LOOP(who_slept_a_little_too_early_spins_longer_the_next_time),
         WITH_LOOP(who_was_away_while_it_spun_does_not_spin_for_a_while),
         WITH_LOOP(spinning_ends_after_its_time),
         WITH_LOOP(a_ready_descriptor_is_reported_until_removed),
