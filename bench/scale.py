@@ -7,8 +7,8 @@ Starts a development broker and bench/programs/crowd.c, one thread with all conn
 Prints the broker's memory per connection at rest, its CPU time while everybody is idle and per update, and
 how long an update takes from publish to hand-over: each single delivery, and the last one of each update.
 Without options two crowds run: 2,000 connections with a subscription each, and 1,000 with ten. The crowd
-has the last processor to itself and the broker the others (--no-pin: as the scheduler likes, which for
-minutes may put both on one). Ends with status 1 when a delivery is missing or the broker dropped one.
+has the last processor to itself and the broker the others (--no-pin: as the scheduler likes, which may
+put both on one). Ends with status 1 when a delivery is missing or the broker dropped one.
 """
 
 import argparse

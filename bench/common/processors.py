@@ -6,8 +6,7 @@ import os
 def pin(client: bool) -> list[str]:
     """Words in front of a command: a client gets the last processor, a broker the others. None with one processor.
 
-    Without, a scheduler that likes to run whoever is woken beside whoever wakes may keep both on one
-    processor for minutes while another one idles.
+    Without, a scheduler that likes to run whoever is woken beside whoever wakes may put both on one.
     """
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:
