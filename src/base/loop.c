@@ -120,7 +120,7 @@ static struct timespec timespec_of(uint64_t ns) {
 }
 
 static uint64_t spin_time_ns(const struct loop *loop) {
-    return loop->spin.longer ? 2 * loop->spin_ns : loop->spin_ns;
+    return loop->spin.longer ? SPIN_LONGER * loop->spin_ns : loop->spin_ns;
 }
 
 static bool may_spin(struct loop *loop, uint64_t now_ns) {
@@ -136,8 +136,8 @@ static bool may_spin(struct loop *loop, uint64_t now_ns) {
 /* Something came `idle_ns` after the last work. */
 static void note_arrival(struct loop *loop, uint64_t idle_ns) {
     struct loop_spin *spin = &loop->spin;
-    spin->longer = idle_ns >= loop->spin_ns && idle_ns < 2 * loop->spin_ns;
-    if (idle_ns < 2 * loop->spin_ns)
+    spin->longer = idle_ns >= loop->spin_ns && idle_ns < SPIN_LONGER * loop->spin_ns;
+    if (idle_ns < SPIN_LONGER * loop->spin_ns)
         spin->misses = spin->skips = 0;
 }
 

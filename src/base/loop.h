@@ -22,10 +22,12 @@ struct loop_source {
 };
 
 /* Whether to look again before blocking: not where it rarely finds anything, nor where other
- * threads want the processor. Twice as long where sleeping was a little too early: two sides that
- * wait for one another would each find the other asleep for ever. */
+ * threads want the processor. SPIN_LONGER times as long where sleeping was a little too early: two
+ * sides that wait for one another would each find the other asleep for ever. */
+#define SPIN_LONGER 4u
+
 struct loop_spin {
-    bool longer;        /* the last wait ended within twice the time */
+    bool longer;        /* the last wait ended within SPIN_LONGER times spin_ns */
     uint32_t misses;    /* spins in a row that found nothing */
     uint32_t skips;     /* waits that still go without one */
     uint64_t paused_ns; /* until then nobody spins, because we were preempted while we did */

@@ -185,7 +185,7 @@ static void who_slept_a_little_too_early_spins_longer_the_next_time(void **state
     loop_wait(&loop, LOOP_NO_DEADLINE, NULL, NULL);
     assert_int_equal(loop.wakeups, 1);
 
-    loop.last_active_ns = clock_now_ns() - 3 * FAR_NS;
+    loop.last_active_ns = clock_now_ns() - (SPIN_LONGER + 1) * FAR_NS;
     loop_wait(&loop, LOOP_NO_DEADLINE, NULL, NULL);
     assert_int_equal(loop.wakeups, 2);
     assert_false(loop.spin.longer);
