@@ -15,7 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts/perf"))
 
-import cases  # noqa: E402
 import make_charts  # noqa: E402
 import normalize_and_aggregate  # noqa: E402
 import records  # noqa: E402
@@ -40,9 +39,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except cases.ConfigError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(run_latency_matrix.interrupted())
+    run_latency_matrix.run_program(main)

@@ -19,6 +19,7 @@ import secrets
 import sys
 import tempfile
 import time
+from typing import Callable, NoReturn
 
 import cases
 import machine
@@ -214,10 +215,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def interrupted() -> int:
-    """After Ctrl-C: the run at hand is lost, all before it are on disk. Returns the exit status."""
-    print("\ninterrupted; --resume goes on from here", file=sys.stderr)
-    return 130
+def run_program(program: Callable[[], int]) -> NoReturn:
+    """Run a main function and exit with its status. After Ctrl-C the run at hand is lost, all before it are
+    on disk."""
+    try:
+        sys.exit(program())
+    except cases.ConfigError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted; --resume goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -253,9 +260,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except cases.ConfigError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(interrupted())
+    run_program(main)

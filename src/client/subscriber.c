@@ -405,13 +405,12 @@ void felix_unsubscribe(felix_subscription *subscription) {
     if (subscription == NULL)
         return;
     struct leave_call leave = {.subscription = subscription, .call.command.run = run_leave};
-    waiter_reset(&leave.call.waiter);
     (void)pthread_mutex_lock(&subscription->client_lock);
     struct felix_client *client = subscription->client;
     bool inside = client != NULL && driver_is_thread(client);
     if (client != NULL && !inside) {
         driver_hold(client);
-        driver_expect(client);
+        client_call_begin(client, &leave.call);
         io_post(client, &leave.call.command);
     }
     (void)pthread_mutex_unlock(&subscription->client_lock);

@@ -38,7 +38,7 @@ struct felix_subscription {
     struct io_command collect;
     bool collecting; /* under client_lock: `collect` is posted */
 
-    /* Background thread. */
+    /* The driver. */
     struct io_command start;
     struct felix_subscription *prev, *next;
     enum subscription_state state;
