@@ -104,7 +104,7 @@ void client_open_failed(struct felix_client *client, enum felix_err err, const c
         opening_answer(client, err, text);
 }
 
-void client_refused(struct felix_client *client) {
+void client_refused(struct felix_client *client, struct slice datagram) {
     opening_answer(client, FELIX_NOT_CONNECTED, "nothing listens there");
     /* From elsewhere anybody could have sent the message; the kernel's own is believed. */
     if (!client->peer_on_host)
@@ -112,7 +112,7 @@ void client_refused(struct felix_client *client) {
     for (unsigned kind = 0; kind < POOL_KINDS; kind++) {
         for (unsigned i = 0; i < client->link_count[kind]; i++) {
             struct link *link = &client->links[kind][i];
-            if (link->conn != NULL)
+            if (link->conn != NULL && quic_conn_wrote(link->conn, datagram))
                 quic_conn_close(link->conn, 0, "nothing listens at the broker's address");
         }
     }

@@ -88,8 +88,9 @@ void client_call_answer(struct client_call *call, enum felix_err err, const char
 void client_opened(struct felix_client *client);
 /** An attempt failed: felix_connect returns too, if another one would fail alike. */
 void client_open_failed(struct felix_client *client, enum felix_err err, const char *text);
-/** The host of the broker says that nothing listens there. */
-void client_refused(struct felix_client *client);
+/** The host of the broker says that nothing listened there when `datagram` came, of which it gives
+ * back the beginning. */
+void client_refused(struct felix_client *client, struct slice datagram);
 
 /** Everything with a deadline; returns the next one. */
 uint64_t client_expire(struct felix_client *client, uint64_t now_ns);

@@ -95,6 +95,11 @@ static void trim_at_thread_end(void) {
     registered = pthread_setspecific(trim_key, &trim_key) == 0;
 }
 
+/* Would the background thread wake too late for what is due then? */
+static bool wakes_too_late(struct driver *driver, uint64_t due_ns) {
+    return due_ns != LOOP_NO_DEADLINE && due_ns + NAP_NS < atomic_load(&driver->wake_ns);
+}
+
 static void leave(struct felix_client *client) {
     struct client_io *io = &client->io;
     struct driver *driver = &io->driver;
@@ -104,8 +109,7 @@ static void leave(struct felix_client *client) {
     io_watch_socket(client, &io->background, true);
     atomic_store(&driver->due_ns, due_ns);
     atomic_store(&driver->kind, DRIVER_NONE);
-    bool due = due_ns == 0 || due_ns + NAP_NS < atomic_load(&driver->wake_ns);
-    if (stop || due || io_has_command(client))
+    if (stop || due_ns == 0 || wakes_too_late(driver, due_ns) || io_has_command(client))
         loop_wake(&io->background.loop);
 }
 
@@ -248,8 +252,7 @@ static bool has_background_work(void *context) {
     struct driver *driver = &client->io.driver;
     if (atomic_load(&driver->kind) != DRIVER_NONE)
         return false;
-    return io_has_command(client) ||
-           atomic_load(&driver->due_ns) + NAP_NS < atomic_load(&driver->wake_ns);
+    return io_has_command(client) || wakes_too_late(driver, atomic_load(&driver->due_ns));
 }
 
 /* Sleep until `due_ns`, or a little longer while callers come and go. */

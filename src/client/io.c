@@ -12,6 +12,7 @@
 #include "client/client.h"
 
 #define COMMAND_ROUNDS_PER_TURN 4
+#define REFUSED_BYTES 64u /* of a refused datagram: its connection id is in them */
 
 /* ---- the endpoint's handler ---- */
 
@@ -99,22 +100,36 @@ static const struct quic_handler handler = {
 
 /* ---- set-up ---- */
 
-/* Empty the socket's error queue: did the peer's host answer that nothing listens there? */
-static bool was_refused(int fd) {
-    bool refused = false;
+/* Did the peer's host answer that nothing listens there? */
+static bool is_refusal(struct msghdr *message) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
+        struct sock_extended_err error;
+        if ((c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR) &&
+            (c->cmsg_level != IPPROTO_IPV6 || c->cmsg_type != IPV6_RECVERR))
+            continue;
+        memcpy(&error, CMSG_DATA(c), sizeof error);
+        if (error.ee_errno == ECONNREFUSED)
+            return true;
+    }
+    return false;
+}
+
+/* Empty the socket's error queue. An entry may be old by now: it counts against the connection
+ * whose datagram it gives back, and no other. */
+static void take_refusals(struct felix_client *client) {
     for (;;) {
         _Alignas(struct cmsghdr) char control[512];
-        struct msghdr message = {.msg_control = control, .msg_controllen = sizeof control};
-        if (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
-            return refused;
-        for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
-            struct sock_extended_err error;
-            if ((c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR) &&
-                (c->cmsg_level != IPPROTO_IPV6 || c->cmsg_type != IPV6_RECVERR))
-                continue;
-            memcpy(&error, CMSG_DATA(c), sizeof error);
-            refused = refused || error.ee_errno == ECONNREFUSED;
-        }
+        uint8_t sent[REFUSED_BYTES];
+        struct iovec iov = {.iov_base = sent, .iov_len = sizeof sent};
+        struct msghdr message = {.msg_iov = &iov,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control,
+                                 .msg_controllen = sizeof control};
+        ssize_t bytes = recvmsg(client->io.endpoint->udp.fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT);
+        if (bytes < 0)
+            return;
+        if (is_refusal(&message))
+            client_refused(client, slice_of(sent, (size_t)bytes));
     }
 }
 
@@ -275,8 +290,7 @@ static void take_events(struct felix_client *client, struct io_watch *watch) {
     if (!watch->failed)
         return;
     watch->failed = false;
-    if (was_refused(io->endpoint->udp.fd))
-        client_refused(client);
+    take_refusals(client);
 }
 
 uint64_t io_turn(struct felix_client *client, struct io_watch *watch) {

@@ -65,7 +65,7 @@ static void tell_stall(struct core *core, struct fanout *fanout, bool stalled);
 
 static void drop_oldest(struct core *core, struct subscription *sub, size_t payload_bytes) {
     struct queued_batch old;
-    while (!subscription_has_room(sub, payload_bytes) && subscription_pop(sub, &old)) {
+    while (!subscription_has_room(sub, payload_bytes) && subscription_pop_live(sub, &old)) {
         uint32_t items = queued_items(&old);
         sub->dropped_items += items;
         counter_add(&core->counters.dropped_old_items, items);
@@ -88,7 +88,7 @@ static void enqueue(struct core *core, struct subscription *sub, struct buf *blo
             break;
         }
     }
-    subscription_push(sub, block, 0, false);
+    subscription_push(sub, block);
     counter_add(&core->counters.enqueued_batches, 1);
     counter_add(&core->counters.enqueued_items, list->count);
     mark_ready(core, sub);
@@ -99,10 +99,9 @@ static void enqueue(struct core *core, struct subscription *sub, struct buf *blo
     }
 }
 
-/* History is queued whatever the bounds say: the ring bounds it. */
 static void enqueue_replay(struct core *core, struct subscription *sub, struct buf *block,
                            uint32_t first_item) {
-    subscription_push(sub, block, first_item, true);
+    subscription_push_history(sub, block, first_item);
     counter_add(&core->counters.enqueued_batches, 1);
     counter_add(&core->counters.enqueued_items, batch_of(block)->list.count - first_item);
     mark_ready(core, sub);
@@ -148,8 +147,8 @@ static void detach(struct core *core, struct subscription *sub) {
 
 void core_popped(struct core *core, struct subscription *sub, uint32_t items) {
     counter_add(&core->counters.dequeued_items, items);
-    if (sub->stalling && sub->queue_count <= sub->batches_max / 2 &&
-        sub->queue_bytes <= sub->bytes_max / 2)
+    if (sub->stalling && sub->live.count <= sub->batches_max / 2 &&
+        sub->live_bytes <= sub->bytes_max / 2)
         end_stalling(core, sub);
 }
 
@@ -404,7 +403,7 @@ void core_unsubscribe(struct core *core, struct subscription *sub) {
         return;
     (void)map_u64_remove(&core->subs, sub->handle);
     leave_ready(core, sub);
-    counter_add(&core->counters.dropped_ended_items, sub->queue_items);
+    counter_add(&core->counters.dropped_ended_items, sub->queued_items);
     if (sub->attached) {
         detach(core, sub);
         release_at_owner(core, fanout);

@@ -1,8 +1,10 @@
 /*
  * One subscription: a bounded queue of shared batches between a topic and a client.
  *
- * Lives on the reactor of its connection. The queue is bounded by batches and by bytes; what
- * happens when it is full is the policy. Every item that is dropped is counted.
+ * Lives on the reactor of its connection. What arrives live is bounded by batches and by bytes;
+ * what happens when it is full is the policy. Every item that is dropped is counted. History is
+ * taken first and counts against no bound: the ring it comes from has one, and who asks for all
+ * there is must not lose for it what is published while it is sent.
  */
 #ifndef CORE_SUBSCRIPTION_H
 #define CORE_SUBSCRIPTION_H
@@ -17,6 +19,12 @@ struct queued_batch {
     bool replay;         /* from the ring: carries offsets where negotiated */
 };
 
+/* A ring of `capacity` entries, a power of two. */
+struct batch_queue {
+    struct queued_batch *entries;
+    uint32_t capacity, head, count;
+};
+
 struct fanout;
 
 struct subscription {
@@ -26,12 +34,9 @@ struct subscription {
     struct subscription *fanout_prev, *fanout_next;
     bool attached; /* in its fan-out: live batches arrive */
 
-    struct queued_batch *queue; /* ring of queue_capacity, a power of two */
-    uint32_t queue_capacity;
-    uint32_t queue_head;
-    uint32_t queue_count;
-    size_t queue_bytes; /* payload bytes */
-    uint64_t queue_items;
+    struct batch_queue history, live;
+    size_t live_bytes;     /* payload bytes of `live` */
+    uint64_t queued_items; /* of both */
 
     enum queue_policy policy;
     uint32_t batches_max;
@@ -48,16 +53,19 @@ void subscription_init(struct subscription *sub, uint64_t handle, enum queue_pol
 /** Drops what is queued. The caller has detached it. */
 void subscription_deinit(struct subscription *sub);
 
-/** Is there room for another batch under the bounds? An empty queue always has. */
+/** Is there room for another live batch under the bounds? If there is none, always. */
 bool subscription_has_room(const struct subscription *sub, size_t payload_bytes);
 
 /** Append, bounds or not. Shares `block`. */
-void subscription_push(struct subscription *sub, struct buf *block, uint32_t first_item,
-                       bool replay);
+void subscription_push(struct subscription *sub, struct buf *block);
+/** Append from the ring what begins at `first_item`, before anything live. Shares `block`. */
+void subscription_push_history(struct subscription *sub, struct buf *block, uint32_t first_item);
 
-/** Look at and take the oldest; the reference passes to the caller. False when empty. */
-bool subscription_peek(const struct subscription *sub, struct queued_batch *ret);
+bool subscription_is_empty(const struct subscription *sub);
+/** Take the oldest, or the oldest that arrived live; the reference passes to the caller. False when
+ * there is none. */
 bool subscription_pop(struct subscription *sub, struct queued_batch *ret);
+bool subscription_pop_live(struct subscription *sub, struct queued_batch *ret);
 
 /** Items that an entry still stands for. */
 uint32_t queued_items(const struct queued_batch *entry);

@@ -894,6 +894,16 @@ const char *quic_conn_peer_text(const struct quic_conn *conn, char out[64]) {
     return sockaddr_text(&conn->peer, out);
 }
 
+bool quic_conn_wrote(const struct quic_conn *conn, struct slice datagram) {
+    ngtcp2_version_cid ids;
+    if (conn->conn == NULL)
+        return false;
+    const ngtcp2_cid *peer = ngtcp2_conn_get_dcid(conn->conn);
+    int rc = ngtcp2_pkt_decode_version_cid(&ids, datagram.data, datagram.len, peer->datalen);
+    return (rc == 0 || rc == NGTCP2_ERR_VERSION_NEGOTIATION) && ids.dcidlen == peer->datalen &&
+           memcmp(ids.dcid, peer->data, peer->datalen) == 0;
+}
+
 void quic_conn_info(const struct quic_conn *conn, struct quic_conn_info *ret) {
     *ret = (struct quic_conn_info){0};
     if (conn->conn == NULL)

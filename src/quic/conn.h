@@ -103,6 +103,10 @@ enum felix_err quic_conn_update_key(struct quic_conn *conn);
 /** The peer's address as text, for example "127.0.0.1:40000", into a buffer of 64 bytes. */
 const char *quic_conn_peer_text(const struct quic_conn *conn, char out[64]);
 
+/** Was `datagram`, as an error queue gives it back, perhaps without its end, addressed to the id
+ * that this connection's peer goes by now? */
+bool quic_conn_wrote(const struct quic_conn *conn, struct slice datagram);
+
 /** What was just written on this connection leaves before what others have to say this turn. */
 void quic_conn_hurry(struct quic_conn *conn);
 

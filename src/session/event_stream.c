@@ -179,7 +179,7 @@ void event_stream_pump(struct event_stream *event) {
     struct server *server = event->server;
     struct quic_stream *stream = event->stream;
     struct queued_batch entry;
-    if (event->sub.queue_count > 0) {
+    if (!subscription_is_empty(&event->sub)) {
         uint64_t begin_ns = stage_begin(server);
         while (stream->unsent_bytes < EVENT_UNSENT_BYTES && window_open(event->conn) &&
                subscription_pop(&event->sub, &entry)) {
@@ -195,10 +195,10 @@ void event_stream_pump(struct event_stream *event) {
         stage_end(server, STAGE_ENCODE, begin_ns);
         /* Before the acknowledgement: who waits for that often waits for the message, too. */
         quic_conn_hurry(event->conn->quic);
-        if (event->sub.queue_count > 0 && !window_open(event->conn))
+        if (!subscription_is_empty(&event->sub) && !window_open(event->conn))
             join_window(event);
     }
-    if (event->ended && event->sub.queue_count == 0)
+    if (event->ended && subscription_is_empty(&event->sub))
         quic_stream_finish(stream);
 }
 

@@ -201,7 +201,7 @@ bool server_drained(const struct server *server) {
         if (conn->quic->unacked_bytes > 0)
             return false;
         for (const struct event_stream *e = conn->events; e != NULL; e = e->conn_next) {
-            if (e->sub.queue_count > 0)
+            if (!subscription_is_empty(&e->sub))
                 return false;
         }
         for (const struct session *s = conn->sessions; s != NULL; s = s->conn_next) {

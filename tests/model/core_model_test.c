@@ -329,19 +329,18 @@ static void pop(struct consumer *c) {
     buf_unref(entry.block);
 }
 
-/* A queue is within its limits when a live batch enters it, unless it blocks: then it may exceed
- * them by one batch and what was under way. History is as long as the ring. */
+/* What is live is within its limits, unless it blocks: then it may exceed them by one batch and
+ * what was under way. History is as long as the ring. */
 static void check_bound(const struct consumer *c) {
     const struct subscription *sub = &c->sub;
-    if (sub->queue_count < 2)
+    assert_true(sub->history.count <= REPLAY_ITEMS + 8);
+    if (sub->live.count < 2)
         return;
-    uint32_t newest = (sub->queue_head + sub->queue_count - 1) & (sub->queue_capacity - 1);
     if (run->policy == QUEUE_BLOCK)
-        assert_true(sub->queue_bytes <= QUEUE_BYTES + BATCH_BYTES_MAX +
-                                            run->count * (BUDGET_BYTES + BATCH_BYTES_MAX) +
-                                            (REPLAY_ITEMS + 8) * ITEM_BYTES_MAX);
-    else if (!sub->queue[newest].replay)
-        assert_true(sub->queue_bytes <= QUEUE_BYTES && sub->queue_count <= QUEUE_BATCHES);
+        assert_true(sub->live_bytes <=
+                    QUEUE_BYTES + BATCH_BYTES_MAX + run->count * (BUDGET_BYTES + BATCH_BYTES_MAX));
+    else
+        assert_true(sub->live_bytes <= QUEUE_BYTES && sub->live.count <= QUEUE_BATCHES);
 }
 
 static void step_subscribe(void) {
@@ -394,7 +393,7 @@ static void settle(void) {
         }
         for (unsigned i = 0; i < SUBS; i++) {
             struct consumer *c = &run->consumers[i];
-            while (c->used && c->sub.queue_count > 0) {
+            while (c->used && !subscription_is_empty(&c->sub)) {
                 pop(c);
                 any = true;
             }

@@ -229,7 +229,7 @@ void world_check_rest(const struct world *world) {
             INVARIANT(conn->admitted_bytes == 0 && conn->waiting_sessions == 0);
             INVARIANT(conn->quic->rx_held_bytes == 0);
             for (const struct event_stream *e = conn->events; e != NULL; e = e->conn_next)
-                INVARIANT(e->sub.queue_count == 0);
+                INVARIANT(subscription_is_empty(&e->sub));
         }
     }
 }

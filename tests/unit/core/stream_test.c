@@ -264,6 +264,23 @@ static void drop_old_keeps_the_newest_and_counts_items(void **) {
     destroy();
 }
 
+static void history_takes_no_room_from_what_is_live(void **) {
+    const enum queue_policy policies[] = {QUEUE_BLOCK, QUEUE_DROP_NEW, QUEUE_DROP_OLD};
+    for (unsigned i = 0; i < sizeof policies / sizeof policies[0]; i++) {
+        struct subscription sub;
+        build(1, policies[i], 2);
+        for (uint8_t p = 0; p < 3; p++)
+            (void)publish(0, 2, (uint8_t)('a' + 2 * p));
+        subscribe(0, &sub, START_EARLIEST, 0);
+        assert_true(publish(0, 2, 'g'));
+        assert_true(publish(0, 2, 'i'));
+        assert_int_equal(sub.dropped_items, 0);
+        assert_string_equal(take(0, &sub), "abcdefghij");
+        leave(0, &sub);
+        destroy();
+    }
+}
+
 static void block_holds_publishes_until_there_is_room_and_loses_nothing(void **) {
     for (unsigned reactors = 1; reactors <= REACTORS_MAX; reactors++) {
         struct subscription sub;
@@ -377,6 +394,7 @@ int main(void) {
         cmocka_unit_test(a_refused_start_leaves_nothing_attached),
         cmocka_unit_test(drop_new_keeps_the_oldest_and_counts_items),
         cmocka_unit_test(drop_old_keeps_the_newest_and_counts_items),
+        cmocka_unit_test(history_takes_no_room_from_what_is_live),
         cmocka_unit_test(block_holds_publishes_until_there_is_room_and_loses_nothing),
         cmocka_unit_test(removing_a_stream_ends_its_subscriptions_and_answers_what_waited),
         cmocka_unit_test(leaving_before_the_answer_leaves_nothing_behind),

@@ -62,6 +62,34 @@ static void certificate_for_another_name_is_refused(void **) {
     assert_int_equal(pair.client.ready, 0);
 }
 
+static uint8_t last_sent[64]; /* the beginning of the client's last datagram */
+
+static bool note_sent(struct net *, bool to_server, uint8_t *data, size_t len) {
+    if (to_server && len >= sizeof last_sent)
+        memcpy(last_sent, data, sizeof last_sent);
+    return true;
+}
+
+static void a_returned_datagram_is_known_by_the_connection_that_wrote_it(void **) {
+    struct slice sent = slice_of(last_sent, sizeof last_sent);
+    net.tap = note_sent;
+    struct quic_conn *first = party_connect(&pair.client, NULL);
+    pair_pass(1);
+    assert_true((last_sent[0] & 0x80) != 0); /* an Initial, to an id that the client made up */
+    assert_true(quic_conn_wrote(first, sent));
+    assert_false(quic_conn_wrote(first, slice_of(last_sent, 5)));
+    assert_true(pair_run(both_ready, 1000));
+    (void)party_send(&pair.client, false, 1000, true);
+    assert_true(pair_run(all_arrived, 1000));
+    assert_true((last_sent[0] & 0x80) == 0);
+    assert_true(quic_conn_wrote(first, sent));
+    struct quic_conn *second = party_connect(&pair.client, NULL);
+    assert_false(quic_conn_wrote(second, sent));
+    pair_pass(1);
+    assert_true(quic_conn_wrote(second, sent));
+    assert_false(quic_conn_wrote(first, sent));
+}
+
 /* ---- streams ---- */
 
 static void streams_carry_bytes_both_ways_to_their_end(void **) {
@@ -408,6 +436,7 @@ int main(void) {
         PAIR_TEST(foreign_alpn_alone_is_refused_with_its_alert),
         PAIR_TEST(client_gives_up_where_nobody_answers),
         PAIR_TEST(certificate_for_another_name_is_refused),
+        PAIR_TEST(a_returned_datagram_is_known_by_the_connection_that_wrote_it),
         PAIR_TEST(streams_carry_bytes_both_ways_to_their_end),
         PAIR_TEST(no_more_streams_open_than_granted_until_some_end),
         PAIR_TEST(no_stream_opens_before_the_handshake),
