@@ -9,13 +9,13 @@ minute of the machine.
 """
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts/perf"))
 
 import measure  # noqa: E402
+from common.pairs import in_turns  # noqa: E402
 
 CASES = [
     ("fanout 1, batch 64, 256 B", "--binary --batch 64 --payload 256 --total 1000000", "delivered_throughput"),
@@ -36,15 +36,10 @@ def main():
     pairs = parser.parse_args().pairs
     print("| Case | timings on | timings off | on / off, median and quartiles |\n|---|---:|---:|---:|")
     for name, arguments, member in CASES:
-        runs = {False: [], True: []}
-        for pair in range(pairs):
-            for off in (False, True) if pair % 2 else (True, False):
-                runs[off].append(member_of(arguments, member, off))
-        ratios = [on / off for on, off in zip(runs[False], runs[True])]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        on, off = (statistics.median(runs[key]) for key in (False, True))
+        got = in_turns(lambda on: member_of(arguments, member, not on), pairs)  # noqa: B023 (called at once)
         unit = " us" if member == "p50_us" else "/s"
-        print(f"| {name} | {on:,.0f}{unit} | {off:,.0f}{unit} | {middle:.3f} ({low:.3f} to {high:.3f}) |")
+        print(f"| {name} | {got.one:,.0f}{unit} | {got.other:,.0f}{unit} "
+              f"| {got.ratio:.3f} ({got.low:.3f} to {got.high:.3f}) |")  # fmt: skip
 
 
 if __name__ == "__main__":
