@@ -55,6 +55,8 @@ static const struct metric metrics[] = {
      QUIC(bytes_out)},
     {"felix_receive_calls_total", METRIC_COUNTER, "receive system calls", NULL, QUIC(recv_calls)},
     {"felix_send_calls_total", METRIC_COUNTER, "send system calls", NULL, QUIC(send_calls)},
+    {"felix_send_errors_total", METRIC_COUNTER, "send system calls whose datagrams were refused",
+     NULL, QUIC(send_errors)},
     {"felix_wakeups_total", METRIC_COUNTER, "returns from a blocking wait", NULL, PLACE_REACTOR, 0},
     {"felix_sessions", METRIC_GAUGE, "streams that clients have open", NULL, SERVER(sessions_now)},
     {"felix_sessions_authenticated_total", METRIC_COUNTER, "streams that authenticated", NULL,

@@ -297,6 +297,8 @@ void node_stop(struct node *node) {
         reactor_join(&node->reactors[i]);
     for (unsigned i = 0; i < node->reactor_count; i++)
         reactor_deinit(&node->reactors[i]);
+    for (unsigned i = 0; i < node->reactor_count; i++)
+        reactor_drop_mail(&node->reactors[i]);
     free(node->reactors);
     scope_free(node->scope, node->scope_count);
     (void)sem_destroy(&node->drained);

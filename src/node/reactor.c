@@ -88,6 +88,13 @@ enum felix_err reactor_init(struct reactor *reactor, const struct reactor_option
 }
 
 void reactor_deinit(struct reactor *reactor) {
+    quic_endpoint_free(reactor->endpoint);
+    server_deinit(&reactor->server);
+    loop_deinit(&reactor->loop);
+    free(reactor->stages);
+}
+
+void reactor_drop_mail(struct reactor *reactor) {
     for (struct mail *mail = mailbox_take(&reactor->mailbox); mail != NULL;) {
         struct mail *next = mail->next;
         if (mail->kind == MAIL_NODE) {
@@ -98,10 +105,6 @@ void reactor_deinit(struct reactor *reactor) {
         mail_free(mail);
         mail = next;
     }
-    quic_endpoint_free(reactor->endpoint);
-    server_deinit(&reactor->server);
-    loop_deinit(&reactor->loop);
-    free(reactor->stages);
 }
 
 static void on_node_mail(struct reactor *reactor, struct node_mail *mail, uint64_t now_ns) {

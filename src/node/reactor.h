@@ -53,7 +53,10 @@ enum felix_err reactor_init(struct reactor *reactor, const struct reactor_option
 enum felix_err reactor_start(struct reactor *reactor);
 /** After NODE_STOP was posted. */
 void reactor_join(struct reactor *reactor);
+/** Once all are joined. What this one still has to say to others goes to their mailboxes. */
 void reactor_deinit(struct reactor *reactor);
+/** Once all are deinitialised: nobody says anything any more. */
+void reactor_drop_mail(struct reactor *reactor);
 
 /** Put a message into the mailbox and wake the loop if it sleeps. Takes `mail`. Any thread. */
 void reactor_post(struct reactor *reactor, struct mail *mail);

@@ -362,7 +362,7 @@ struct quic_conn *conn_new_server(struct quic_endpoint *endpoint, const ngtcp2_p
     }
     ngtcp2_conn_set_tls_native_handle(conn->conn, conn->session);
 
-    /* The client's first id leads here until the handshake is over, and so does ours. */
+    /* The client's first id leads here as long as the connection lives, and so does ours. */
     conn->client_dcid.len = (uint8_t)hd->dcid.datalen;
     memcpy(conn->client_dcid.bytes, hd->dcid.data, hd->dcid.datalen);
     cid_table_insert(&endpoint->cids, hd->dcid.data, hd->dcid.datalen, conn);
@@ -538,6 +538,8 @@ void conn_free(struct quic_conn *conn) {
             conn->close.err = FELIX_CLOSED;
         remember_cids(conn);
     }
+    INVARIANT(!conn->dirty);
+    conn->dirty = true; /* what handlers still write must not bring it back into the list */
     tell_closed(conn);
     if (conn->conn != NULL)
         ngtcp2_conn_del(conn->conn);
@@ -549,7 +551,6 @@ void conn_free(struct quic_conn *conn) {
         cid_table_find(&endpoint->cids, conn->client_dcid.bytes, conn->client_dcid.len) == conn)
         cid_table_remove(&endpoint->cids, conn->client_dcid.bytes, conn->client_dcid.len);
     endpoint_timer_clear(endpoint, conn);
-    INVARIANT(!conn->dirty);
     if (conn->all_prev != NULL)
         conn->all_prev->all_next = conn->all_next;
     else
@@ -753,7 +754,9 @@ static void train_send(struct quic_conn *conn, struct train *train) {
     train->segments = 0;
 }
 
-/* A packet of `len` bytes was written behind the train: couple it, or let the train go first. */
+/* A packet of `len` bytes was written behind the train: couple it, or let the train go first. One
+ * that asks whether the path carries more goes alone: the system may refuse its size, and with it
+ * everything that leaves in the same call. */
 static void train_add(struct quic_conn *conn, struct train *train, const ngtcp2_path *path,
                       size_t len) {
     struct sockaddr_storage local = {0}, peer = {0};
@@ -773,7 +776,8 @@ static void train_add(struct quic_conn *conn, struct train *train, const ngtcp2_
     }
     train->used += len;
     train->segments++;
-    bool full = len < train->segment_bytes || train->segments == UDP_GSO_SEGMENTS_MAX ||
+    bool probe = len > ngtcp2_conn_get_path_max_tx_udp_payload_size(conn->conn);
+    bool full = probe || len < train->segment_bytes || train->segments == UDP_GSO_SEGMENTS_MAX ||
                 train->used + train->segment_bytes > UDP_GSO_BYTES_MAX;
     if (full)
         train_send(conn, train);

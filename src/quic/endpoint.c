@@ -1,11 +1,12 @@
 /*
- * What happens to a datagram:
+ * What happens to a datagram, by the first of these that it is:
  *
- *   not QUIC, or a version that we do not speak     -> version negotiation (rate-limited) or
- * nothing its id is in the table                          -> that connection its id names another
- * reactor of this port       -> handed over an Initial of a client                          -> new
- * connection, or Retry when many are half open, or refused when the node is full anything else ->
- * stateless reset, shorter than what came (RFC 9000, 10.3), rate-limited
+ * - not QUIC, or a version that we do not speak: version negotiation (rate-limited), or nothing
+ * - its id is in the table: that connection
+ * - its id names another reactor of this port: handed over
+ * - an Initial of a client: a new connection, or Retry when many are half open, or refused when the
+ *   node is full
+ * - anything else: stateless reset, shorter than what came (RFC 9000, 10.3), rate-limited
  */
 #include "quic/endpoint.h"
 
@@ -57,11 +58,9 @@ void quic_endpoint_free(struct quic_endpoint *endpoint) {
     }
     endpoint->dirty_tail = NULL;
     for (struct quic_conn *conn = endpoint->conns; conn != NULL; conn = endpoint->conns) {
-        conn->dirty = true; /* handlers must not put it into the list again */
         struct quic_conn *next = conn->all_next;
         if (!conn->told_closed && conn->close.err == FELIX_OK)
             conn->close.err = FELIX_CLOSED;
-        conn->dirty = false;
         conn_free(conn);
         endpoint->conns = next;
         while (endpoint->dirty_head != NULL) {
@@ -340,6 +339,7 @@ bool quic_endpoint_flush(struct quic_endpoint *endpoint, uint64_t now_ns) {
     endpoint->hurried = false;
     more = flush_dirty(endpoint, false) || more;
     counter_set(&endpoint->counters.send_calls, endpoint->udp.send_calls);
+    counter_set(&endpoint->counters.send_errors, endpoint->udp.send_errors);
     counter_set(&endpoint->counters.half_open, endpoint->half_open_count);
     return (more || endpoint->dirty_head != NULL) && !udp_blocked(&endpoint->udp);
 }

@@ -76,7 +76,7 @@ struct quic_endpoint_options {
 #define ENDPOINT_SEND_BYTES ((size_t)136 << 10)
 
 struct quic_counters {
-    counter datagrams_in, datagrams_out, bytes_in, bytes_out, recv_calls, send_calls;
+    counter datagrams_in, datagrams_out, bytes_in, bytes_out, recv_calls, send_calls, send_errors;
     counter handshakes_done, handshakes_failed, conns_closed, conns_refused;
     counter half_open; /* gauge */
     counter retries_sent, tokens_invalid, resets_sent, version_negotiations_sent;

@@ -14,9 +14,11 @@
 #include <netinet/udp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "quic/cid.h"
 
 #ifndef UDP_SEGMENT
@@ -332,16 +334,21 @@ static bool send_all(struct udp_socket *udp, const struct sockaddr_storage *loca
                        : len - done < segment_bytes ? len - done
                                                     : segment_bytes;
         int error = send_once(udp, local, peer, data + done, chunk, segment_bytes);
-        if (error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS) {
+        if (error == EAGAIN || error == EWOULDBLOCK) {
             *ret_done = done;
             return false;
         }
         if ((error == EIO || error == EINVAL || error == EOPNOTSUPP) && udp->gso &&
             chunk > segment_bytes) {
             udp->gso = false;
+            LOG_WARN(quic, "gso_off", F_STR("reason", strerror(error)),
+                     F_U64("segment_bytes", segment_bytes));
             continue;
         }
-        done += chunk; /* any other error is a lost datagram: the transport recovers */
+        /* Any other error is lost datagrams: the transport recovers. */
+        if (error != 0)
+            udp->send_errors++;
+        done += chunk;
     }
     *ret_done = done;
     return true;

@@ -26,6 +26,7 @@ struct udp_socket {
     /* What a full send buffer left over, in order. */
     struct udp_pending *pending_head, *pending_tail;
     uint64_t send_calls, recv_calls;
+    uint64_t send_errors; /* calls whose datagrams the system refused */
 };
 
 struct udp_packet {

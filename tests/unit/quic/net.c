@@ -222,6 +222,11 @@ void __wrap_udp_send(struct udp_socket *udp, const struct sockaddr_storage *loca
                      const struct sockaddr_storage *peer, const uint8_t *data, size_t len,
                      size_t segment_bytes) {
     struct net_socket *socket = net_socket_of(udp);
+    const struct net_rule *rule = is_server(peer) ? &net.to_server : &net.to_client;
+    if (len > segment_bytes && rule->mtu_bytes > 0 && segment_bytes > rule->mtu_bytes) {
+        net.refused_trains++; /* the system refuses all of it */
+        return;
+    }
     for (size_t at = 0; at < len; at += segment_bytes) {
         size_t bytes = len - at < segment_bytes ? len - at : segment_bytes;
         if (!socket->full) {

@@ -58,6 +58,7 @@ struct net {
     size_t stray_count;
     uint64_t sent[2], lost[2], damaged[2]; /* by to_server */
     size_t largest[2];                     /* that arrived */
+    uint64_t refused_trains;               /* whose segments were larger than the path */
 };
 
 /* The only one: udp.h has no place for a context. */

@@ -71,6 +71,7 @@ static void largest_probe_that_passes_is_used(void **) {
     assert_int_equal(mtu_of(&pair.server), 8184);
     transfer(1000000);
     assert_int_equal(net.largest[1], 8184);
+    assert_int_equal(net.refused_trains, 0); /* no probe took anything with it */
 }
 
 static void directions_may_differ(void **) {
