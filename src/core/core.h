@@ -25,6 +25,7 @@ struct core_settings {
     enum queue_policy queue_policy;
     uint32_t queue_batches_max;
     size_t queue_bytes_max;
+    size_t deliver_bytes_max; /* under way from one reactor to another, see stream.c */
     uint64_t cache_max_bytes; /* of this reactor's part */
     uint64_t cache_max_bytes_per_cache;
     bool make_on_first_use; /* a development broker */
@@ -118,7 +119,11 @@ struct core {
     struct fanout *open_head;
     struct fanout *topics; /* owned, all */
     struct fanout *trim_hand;
+    struct fanout *resume_hand; /* who goes on first when a reactor can take more */
     size_t ring_bytes;
+    size_t deliver_bytes[CORE_REACTORS_MAX]; /* under way to each reactor */
+    size_t taken_bytes[CORE_REACTORS_MAX];   /* from each, and not yet told to it */
+    uint64_t full_reactors;                  /* bit set: nothing more is to be sent to these */
     uint32_t made_streams;
     uint64_t generation; /* changes when an object is removed */
     struct core_counters counters;

@@ -26,6 +26,7 @@ void mail_free(struct mail *mail) {
     case MAIL_PUBLISHED:
     case MAIL_SUBSCRIBE:
     case MAIL_UNSUBSCRIBE:
+    case MAIL_DELIVERED:
     case MAIL_STALL:
     case MAIL_REMOVE:
     case MAIL_ADD:

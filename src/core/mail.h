@@ -15,6 +15,7 @@ enum mail_kind {
     MAIL_SUBSCRIBED,  /* back: where it starts, with what is to be replayed */
     MAIL_UNSUBSCRIBE, /* to the owner: one less */
     MAIL_DELIVER,     /* from the owner: a batch for all my subscriptions of this stream */
+    MAIL_DELIVERED,   /* back, now and then: so much of that was taken */
     MAIL_STALL,       /* to the owner: a blocking subscription of mine is full, or no longer */
     MAIL_REMOVE,      /* to all: a stream or cache was deleted */
     MAIL_ADD,         /* to all: a stream or cache exists */
@@ -28,7 +29,7 @@ struct mail {
     enum mail_kind kind;
     unsigned from;        /* reactor */
     uint64_t incarnation; /* of the stream that it is about, where it is about one */
-    struct buf *key;      /* the object's key (registry.h); one reference; NULL for MAIL_NODE */
+    struct buf *key; /* the object's key (registry.h); one reference; NULL where it is about none */
 };
 
 /* Who wants to know how a publish or cache request ended. */
@@ -74,6 +75,11 @@ struct mail_subscribed {
 struct mail_deliver {
     struct mail mail;
     struct buf *block;
+};
+
+struct mail_delivered {
+    struct mail mail;
+    size_t bytes;
 };
 
 struct mail_stall {

@@ -190,6 +190,8 @@ static void leave_topics(struct core *core, struct fanout *fanout) {
         return;
     if (core->trim_hand == fanout)
         core->trim_hand = fanout->all_next;
+    if (core->resume_hand == fanout)
+        core->resume_hand = fanout->all_next;
     if (fanout->all_prev != NULL)
         fanout->all_prev->all_next = fanout->all_next;
     else
@@ -251,6 +253,7 @@ void core_receive(struct core *core, struct mail *mail, uint64_t now_ns) {
     case MAIL_SUBSCRIBED:
     case MAIL_UNSUBSCRIBE:
     case MAIL_DELIVER:
+    case MAIL_DELIVERED:
     case MAIL_STALL:
         core_stream_mail(core, mail);
         return;

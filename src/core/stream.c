@@ -13,7 +13,12 @@
  * Blocking. A subscription with QUEUE_BLOCK that becomes full stalls its stream: the owner parks
  * further publishes with their admission until it has room again, and publishers' streams are no
  * longer read once their connection's budget is used up. Batches that were already on their way
- * are queued beyond the bound; there are at most as many as the budget admitted.
+ * are queued beyond the bound.
+ *
+ * A reactor that does not keep up. Admission ends when the owner has appended, so what is under way
+ * to a reactor with subscriptions has a bound of its own, deliver_bytes_max from each owner; the
+ * reactor tells now and then how much it took. Beyond that a blocking broker parks further
+ * publishes of streams with subscriptions there, and the others drop for these and count.
  */
 #include "core/core.h"
 
@@ -169,6 +174,21 @@ static struct mail *mail_new(struct core *core, enum mail_kind kind, size_t byte
     return mail;
 }
 
+/* What a batch under way counts for, mail included. */
+static size_t deliver_bytes_of(struct buf *block) {
+    return sizeof(struct mail_deliver) + batch_of(block)->list.bytes.len;
+}
+
+static bool is_full(const struct core *core, unsigned reactor) {
+    return (core->full_reactors >> reactor & 1) != 0;
+}
+
+static void count_under_way(struct core *core, unsigned reactor, struct buf *block) {
+    core->deliver_bytes[reactor] += deliver_bytes_of(block);
+    if (core->deliver_bytes[reactor] >= core->settings.deliver_bytes_max)
+        core->full_reactors |= (uint64_t)1 << reactor;
+}
+
 static void deliver(void *context, struct buf *block) {
     struct delivery *delivery = context;
     struct core *core = delivery->core;
@@ -176,6 +196,12 @@ static void deliver(void *context, struct buf *block) {
     for (unsigned r = 0; r < core->reactor_count; r++) {
         if (fanout->remote_subs[r] == 0 || r == core->reactor)
             continue;
+        if (is_full(core, r) && core->settings.queue_policy != QUEUE_BLOCK) {
+            counter_add(&core->counters.dropped_new_items,
+                        (uint64_t)batch_of(block)->list.count * fanout->remote_subs[r]);
+            continue;
+        }
+        count_under_way(core, r, block);
         batch_share(block);
         struct mail_deliver *mail = (struct mail_deliver *)mail_new(
             core, MAIL_DELIVER, sizeof *mail, fanout->key, fanout->incarnation);
@@ -279,18 +305,35 @@ static struct pending_publish *unpark(struct core *core, struct fanout *fanout) 
     return pending;
 }
 
+/* Does a full queue, or a reactor that does not keep up, hold publishes of this stream up? */
+static bool is_held_up(const struct core *core, const struct fanout *fanout) {
+    if (fanout->stalled_reactors != 0)
+        return true;
+    if (core->full_reactors == 0 || core->settings.queue_policy != QUEUE_BLOCK)
+        return false;
+    for (unsigned r = 0; r < core->reactor_count; r++) {
+        if (is_full(core, r) && fanout->remote_subs[r] > 0)
+            return true;
+    }
+    return false;
+}
+
+static void go_on(struct core *core, struct fanout *fanout) {
+    while (fanout->pending_head != NULL && !is_held_up(core, fanout)) {
+        struct pending_publish *pending = unpark(core, fanout);
+        append(core, fanout, pending->body, &pending->list, pending->headroom, pending->read_ns);
+        answer_published(core, pending->from, fanout->key, &pending->origin, FELIX_OK);
+        free(pending);
+    }
+}
+
 static void set_stalled(struct core *core, struct fanout *fanout, unsigned reactor, bool stalled) {
     uint64_t bit = (uint64_t)1 << reactor;
     if (stalled)
         fanout->stalled_reactors |= bit;
     else
         fanout->stalled_reactors &= ~bit;
-    while (fanout->stalled_reactors == 0 && fanout->pending_head != NULL) {
-        struct pending_publish *pending = unpark(core, fanout);
-        append(core, fanout, pending->body, &pending->list, pending->headroom, pending->read_ns);
-        answer_published(core, pending->from, fanout->key, &pending->origin, FELIX_OK);
-        free(pending);
-    }
+    go_on(core, fanout);
 }
 
 static void tell_stall(struct core *core, struct fanout *fanout, bool stalled) {
@@ -310,7 +353,7 @@ bool core_publish(struct core *core, struct fanout *fanout, struct buf *body,
                   const struct payload_list *list, size_t headroom, uint64_t read_ns,
                   const struct origin *origin) {
     if (fanout->owner == core->reactor) {
-        if (fanout->stalled_reactors == 0 && fanout->pending_head == NULL) {
+        if (fanout->pending_head == NULL && !is_held_up(core, fanout)) {
             append(core, fanout, body, list, headroom, read_ns);
             return true;
         }
@@ -446,7 +489,7 @@ static void on_publish(struct core *core, struct mail_publish *mail) {
     }
     struct buf *body = mail->body;
     mail->body = NULL;
-    if (fanout->stalled_reactors != 0 || fanout->pending_head != NULL) {
+    if (fanout->pending_head != NULL || is_held_up(core, fanout)) {
         park(core, fanout,
              &(struct pending_publish){.origin = mail->origin,
                                        .from = mail->mail.from,
@@ -504,6 +547,37 @@ static void on_subscribed(struct core *core, const struct mail_subscribed *mail)
     core->host->subscribed(core->host_context, sub, err, mail->seq);
 }
 
+static void on_deliver(struct core *core, const struct mail_deliver *mail) {
+    unsigned from = mail->mail.from;
+    struct fanout *fanout = fanout_of(core, &mail->mail);
+    core->taken_bytes[from] += deliver_bytes_of(mail->block);
+    if (fanout != NULL)
+        deliver_here(core, fanout, mail->block);
+    if (core->taken_bytes[from] < core->settings.deliver_bytes_max / 4)
+        return;
+    struct mail_delivered *taken = (struct mail_delivered *)mail_new(
+        core, MAIL_DELIVERED, sizeof *taken, mail->mail.key, mail->mail.incarnation);
+    taken->bytes = core->taken_bytes[from];
+    core->taken_bytes[from] = 0;
+    core->host->post(core->host_context, from, &taken->mail);
+}
+
+/* Half of the bound is free again: whoever was held up for this reactor goes on, in turns. */
+static void on_delivered(struct core *core, const struct mail_delivered *mail) {
+    unsigned from = mail->mail.from;
+    core->deliver_bytes[from] -= mail->bytes;
+    if (!is_full(core, from) || core->deliver_bytes[from] > core->settings.deliver_bytes_max / 2)
+        return;
+    core->full_reactors &= ~((uint64_t)1 << from);
+    struct fanout *first = core->resume_hand != NULL ? core->resume_hand : core->topics;
+    for (struct fanout *fanout = first; fanout != NULL && !is_full(core, from);) {
+        struct fanout *next = fanout->all_next != NULL ? fanout->all_next : core->topics;
+        go_on(core, fanout);
+        core->resume_hand = next;
+        fanout = next != first ? next : NULL;
+    }
+}
+
 void core_stream_mail(struct core *core, struct mail *mail) {
     struct fanout *fanout;
     switch (mail->kind) {
@@ -523,13 +597,16 @@ void core_stream_mail(struct core *core, struct mail *mail) {
         break;
     case MAIL_UNSUBSCRIBE:
         fanout = fanout_of(core, mail);
-        if (fanout != NULL && fanout->remote_subs[mail->from] > 0)
+        if (fanout != NULL && fanout->remote_subs[mail->from] > 0) {
             fanout->remote_subs[mail->from]--;
+            go_on(core, fanout); /* it may have waited for that reactor only */
+        }
         break;
     case MAIL_DELIVER:
-        fanout = fanout_of(core, mail);
-        if (fanout != NULL)
-            deliver_here(core, fanout, ((const struct mail_deliver *)mail)->block);
+        on_deliver(core, (const struct mail_deliver *)mail);
+        break;
+    case MAIL_DELIVERED:
+        on_delivered(core, (const struct mail_delivered *)mail);
         break;
     case MAIL_STALL:
         fanout = fanout_of(core, mail);

@@ -2,7 +2,8 @@
  * A reactor's mailbox: any thread puts messages in, the owner takes all at once.
  *
  * One atomic exchange a message, no lock. Messages of one sender keep their order. The memory of
- * messages under way is bounded by the admission that publishes hold (session/publish_step.c).
+ * messages under way is bounded by the admission that publishes hold (session/publish_step.c) until
+ * they are appended, and by deliver_bytes_max of the core from then on.
  */
 #ifndef NODE_MAILBOX_H
 #define NODE_MAILBOX_H

@@ -26,6 +26,8 @@
 #include "node/reactor.h"
 #include "node/scope.h"
 
+/* Of deliveries under way between two reactors: some milliseconds of a fast publisher. */
+#define DELIVER_BYTES_MAX ((size_t)16 << 20)
 #define CLOSE_LINGER_NS (50 * NS_PER_MS) /* for the CONNECTION_CLOSE packets to leave */
 
 struct node {
@@ -107,6 +109,7 @@ static struct core_settings core_settings_of(const struct config *config, unsign
         .queue_policy = (enum queue_policy)config->subscriber_queue_policy,
         .queue_batches_max = config->subscriber_queue_capacity,
         .queue_bytes_max = config->subscriber_queue_bytes,
+        .deliver_bytes_max = DELIVER_BYTES_MAX,
         .cache_max_bytes = share(config->cache_max_bytes, reactors),
         .cache_max_bytes_per_cache = config->cache_max_bytes_per_cache == 0
                                          ? 0

@@ -469,6 +469,8 @@ static void begin(unsigned reactors, enum queue_policy policy) {
                   .frame = {.items_max = 4, .payload_bytes_max = 200}},
         .replay_total_bytes_max = (size_t)1 << 20,
         .queue_policy = policy,
+        /* Under the other policies the drops it leads to are counted by stream, not by consumer. */
+        .deliver_bytes_max = policy == QUEUE_BLOCK ? 1000 : (size_t)1 << 20,
         .cache_max_bytes = 1,
     };
     buf_thread_trim();

@@ -93,6 +93,7 @@ struct world_options world_options(void) {
                 .queue_policy = QUEUE_DROP_NEW,
                 .queue_batches_max = 64,
                 .queue_bytes_max = 1u << 20,
+                .deliver_bytes_max = 16u << 20,
                 .cache_max_bytes = 1u << 20,
             },
     };

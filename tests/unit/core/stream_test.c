@@ -12,6 +12,7 @@
 
 #define REACTORS_MAX 3u
 #define HEADROOM ((size_t)16)
+#define DELIVER_BYTES 4096u
 
 struct world {
     struct core cores[REACTORS_MAX];
@@ -73,6 +74,7 @@ static void build(unsigned reactors, enum queue_policy policy, uint32_t batches_
         .queue_policy = policy,
         .queue_batches_max = batches_max,
         .queue_bytes_max = (size_t)1 << 20,
+        .deliver_bytes_max = DELIVER_BYTES,
         .cache_max_bytes = (uint64_t)1 << 20,
     };
     world = calloc(1, sizeof *world);
@@ -307,6 +309,51 @@ static void block_holds_publishes_until_there_is_room_and_loses_nothing(void **)
     }
 }
 
+static void a_reactor_that_does_not_keep_up_holds_publishers_back(void **) {
+    struct subscription sub;
+    build(2, QUEUE_BLOCK, 2000);
+    unsigned owner = core_find_stream(&world->cores[0], key())->owner;
+    subscribe(1 - owner, &sub, START_NONE, 0);
+    settle();
+    uint32_t done = 0;
+    while (done < 1000 && publish(owner, 1, 'a')) {
+        done++;
+        core_tick(&world->cores[owner]); /* leaves as a delivery that nobody takes */
+    }
+    assert_in_range(done, 10, DELIVER_BYTES / sizeof(struct mail_deliver) + 1);
+    assert_int_equal(world->published, 0);
+    settle();
+    assert_int_equal(world->published, 1);
+    assert_int_equal(sub.queued_items, done + 1);
+    assert_int_equal(sub.dropped_items, 0);
+    leave(1 - owner, &sub);
+    destroy();
+}
+
+static void drops_for_a_reactor_that_does_not_keep_up_are_counted(void **) {
+    struct subscription subs[2];
+    build(2, QUEUE_DROP_NEW, 2000);
+    unsigned owner = core_find_stream(&world->cores[0], key())->owner;
+    for (unsigned i = 0; i < 2; i++)
+        subscribe(1 - owner, &subs[i], START_NONE, 0);
+    settle();
+    for (unsigned i = 0; i < 500; i++) {
+        assert_true(publish(owner, 1, 'a'));
+        core_tick(&world->cores[owner]);
+    }
+    settle();
+    assert_in_range(subs[0].queued_items, 10, DELIVER_BYTES / sizeof(struct mail_deliver) + 1);
+    assert_int_equal(counter_get(&world->cores[owner].counters.dropped_new_items),
+                     2 * (500 - subs[0].queued_items));
+    assert_true(publish(owner, 1, 'z'));
+    settle();
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(strchr(take(1 - owner, &subs[i]), 'z') != NULL, 1);
+        leave(1 - owner, &subs[i]);
+    }
+    destroy();
+}
+
 static void removing_a_stream_ends_its_subscriptions_and_answers_what_waited(void **) {
     for (unsigned reactors = 1; reactors <= 2; reactors++) {
         struct subscription sub;
@@ -396,6 +443,8 @@ int main(void) {
         cmocka_unit_test(drop_old_keeps_the_newest_and_counts_items),
         cmocka_unit_test(history_takes_no_room_from_what_is_live),
         cmocka_unit_test(block_holds_publishes_until_there_is_room_and_loses_nothing),
+        cmocka_unit_test(a_reactor_that_does_not_keep_up_holds_publishers_back),
+        cmocka_unit_test(drops_for_a_reactor_that_does_not_keep_up_are_counted),
         cmocka_unit_test(removing_a_stream_ends_its_subscriptions_and_answers_what_waited),
         cmocka_unit_test(leaving_before_the_answer_leaves_nothing_behind),
         cmocka_unit_test(a_new_stream_does_not_count_a_subscription_of_the_old_one),
