@@ -299,10 +299,12 @@ static void *run_thread(void *argument) {
     push_driven(&driven, client);
     while (run_background(client))
         continue;
-    await_holders(&client->io.driver);
     client_shut(client);
     /* What was posted while the thread ended is answered, not left hanging. */
     io_drain(client);
+    /* Last: a subscription hands out holds until client_shut ended it. None of them drives, as this
+     * thread keeps the place. */
+    await_holders(&client->io.driver);
     pop_driven();
     buf_thread_trim();
     return NULL;
