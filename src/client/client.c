@@ -126,19 +126,23 @@ static void run_opening(struct felix_client *client, struct io_command *command)
 
 static void stop_opening(struct felix_client *client, struct io_command *command) {
     opening_answer(client, FELIX_TIMED_OUT, "no answer");
+    client_call_answer((struct client_call *)((char *)command -
+                                              offsetof(struct client_call, command)),
+                       FELIX_OK, "");
 }
 
 /* Wait for the first stream until `deadline_ns`. */
 static enum felix_err await_open(struct felix_client *client, uint64_t deadline_ns, char *text,
                                  size_t capacity) {
     struct client_call call = {.command.run = run_opening};
-    struct io_command stop = {.run = stop_opening};
     client_call_begin(client, &call);
     io_post(client, &call.command);
     if (!driver_wait(client, &call.waiter, deadline_ns)) {
-        driver_expect(client);
-        io_post(client, &stop);
-        (void)driver_wait(client, &call.waiter, UINT64_MAX);
+        /* The answer may come before this is run, so it is this that is waited for. */
+        struct client_call stop = {.command.run = stop_opening};
+        client_call_begin(client, &stop);
+        io_post(client, &stop.command);
+        (void)driver_wait(client, &stop.waiter, UINT64_MAX);
     }
     (void)snprintf(text, capacity, "%s", call.text);
     return call.err;
