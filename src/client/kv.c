@@ -252,16 +252,18 @@ static void run_request(struct felix_client *client, struct io_command *command)
 
 void kv_post(struct felix_client *client, struct kv_request *request) {
     request->command.run = run_request;
-    request->id = atomic_fetch_add_explicit(&client->kv.next_id, 1, memory_order_relaxed) + 1;
-    request->tenant = client->settings->tenant;
     io_post(client, &request->command);
 }
 
-struct kv_request *kv_request_new(const struct kv_call *call) {
+struct kv_request *kv_request_new(struct felix_client *client, const struct kv_call *call) {
     size_t ns_bytes = strlen(call->ns) + 1, cache_bytes = strlen(call->cache) + 1;
     struct kv_request *request =
         xmalloc(sizeof *request + ns_bytes + cache_bytes + call->key.len + call->value.len);
-    *request = (struct kv_request){.call = *call};
+    *request = (struct kv_request){
+        .call = *call,
+        .id = atomic_fetch_add_explicit(&client->kv.next_id, 1, memory_order_relaxed) + 1,
+        .tenant = client->settings->tenant,
+    };
     char *at = request->memory;
     request->call.ns = memcpy(at, call->ns, ns_bytes);
     at += ns_bytes;

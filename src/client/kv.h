@@ -72,7 +72,7 @@ void kv_shut(struct felix_client *client);
 /* ---- between kv.c, kv_calls.c and kv_frames.c ---- */
 
 /** A copy of `call`, returned owned. Any thread. */
-struct kv_request *kv_request_new(const struct kv_call *call);
+struct kv_request *kv_request_new(struct felix_client *client, const struct kv_call *call);
 void kv_queue_push(struct kv_queue *queue, struct kv_request *request);
 /** Send it the long way; the detour was counted. Takes it. Any thread. */
 void kv_post(struct felix_client *client, struct kv_request *request);

@@ -38,7 +38,7 @@ static enum felix_err take_detour(struct felix_client *client, const struct kv_c
         kv_frames_arrived(&client->kv.frames);
         return last_error_set(FELIX_INVALID_ARGUMENT, NOT_UTF8_TEXT);
     }
-    kv_post(client, kv_request_new(call));
+    kv_post(client, kv_request_new(client, call));
     return FELIX_OK;
 }
 

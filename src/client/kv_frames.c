@@ -521,17 +521,18 @@ static struct kv_record **records_of(struct kv_frames *frames, const struct kv_w
 }
 
 /* The get of a lost lane as a request that waits for another one. */
-static struct kv_request *ask_again(struct kv_frames *frames, const struct kv_record *record) {
-    const struct kv_scope *scope = &frames->scopes[record->scope];
+static struct kv_request *ask_again(struct felix_client *client, const struct kv_record *record) {
+    const struct kv_scope *scope = &frames_of(client)->scopes[record->scope];
     bool is_long = record->key_bytes > KV_RECORD_KEY_BYTES;
-    struct kv_request *request = kv_request_new(&(struct kv_call){
+    struct kv_call call = {
         .kind = KV_GET,
         .ns = scope->ns,
         .cache = scope->cache,
         .key = slice_of(is_long ? record->long_key : record->key, record->key_bytes),
         .done = record->done,
         .context = record->context,
-    });
+    };
+    struct kv_request *request = kv_request_new(client, &call);
     request->deadline_ns = record->deadline_ns;
     return request;
 }
@@ -551,7 +552,7 @@ void kv_frames_lost(struct kv_worker *worker, struct kv_queue *again, const char
     for (size_t i = 0; i < count; i++) {
         struct kv_record *record = records[i];
         if (record->kind == KV_GET && record->done != NULL) {
-            kv_queue_push(again, ask_again(frames, record));
+            kv_queue_push(again, ask_again(client, record));
             kv_frames_detour(frames);
             give_back(frames, record);
         } else {

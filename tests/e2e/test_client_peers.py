@@ -346,6 +346,29 @@ def test_a_framed_get_is_asked_again_after_a_loss_and_a_put_is_not(tmp_path, new
         assert peer.binds == [(0, "t1", "default", "c")] * 3
 
 
+def test_a_framed_get_is_asked_again_as_json_where_frames_are_not_spoken(tmp_path, new_driver):
+    """The broker behind the address was replaced by an older one while a get was under way."""
+    asked = []
+
+    def on_frame(stream, frame):
+        if frame.flags == 0:
+            question = frame.json()
+            asked.append(question)
+            names = {n: question[n] for n in ("tenant_id", "namespace", "cache", "key", "request_id")}
+            value = base64.b64encode(b"v").decode()
+            stream.say(frames.message("cache_value", **names, value=value))
+        elif frames.decode_cache_request(frame).op != frames.BIND:
+            broker.auth_answer = OLD_OK
+            stream.reset()
+
+    with FakeBroker(tmp_path, on_frame, frames.AUTH_OK_CACHE_FRAMES) as broker:
+        driver = new_driver(broker)
+        for _ in range(2):
+            assert driver.get("c", "k").text == "v"
+        assert [a["tenant_id"] for a in asked] == ["t1", "t1"]
+        assert asked[0]["request_id"] != asked[1]["request_id"]
+
+
 @pytest.mark.parametrize("code, expected", [(2, "FORBIDDEN"), (3, "NOT_FOUND"), (11, "LIMIT"), (999, "INTERNAL")])
 def test_a_refused_cache_frame_fails_alone(tmp_path, new_driver, code, expected):
     def answer(stream, request):
