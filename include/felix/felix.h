@@ -220,7 +220,8 @@ FELIX_API enum felix_err felix_subscribe(felix_client *client, const char *ns, c
 FELIX_API enum felix_err felix_next(felix_subscription *subscription, uint32_t timeout_ms,
                                     struct felix_message *ret);
 
-/** End the subscription and free it. on_end does not run. Accepts NULL. Not from a callback. */
+/** End the subscription and free it. on_end does not run; a callback that runs at present is waited
+ * for. Accepts NULL. Not from a callback. */
 FELIX_API void felix_unsubscribe(felix_subscription *subscription);
 
 /** Messages dropped by this subscription's own queue policy. */

@@ -34,7 +34,7 @@ struct felix_subscription {
     struct message_queue queue; /* used without on_messages */
 
     pthread_mutex_t client_lock; /* around `client` and posting to it */
-    struct felix_client *client; /* NULL once ended: then nothing is posted any more */
+    struct felix_client *client; /* NULL once ended and told: then nothing is posted */
     struct io_command collect;
     bool collecting; /* under client_lock: `collect` is posted */
 

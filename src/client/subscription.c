@@ -49,21 +49,26 @@ static void drop_lanes(struct felix_subscription *subscription) {
     }
 }
 
-/* Forget the client: from here on nobody posts. Drops the list's reference. */
+/* Take it out of the client's list, whose reference is the caller's from here on. */
 static void detach(struct felix_subscription *subscription) {
     struct felix_client *client = subscription->client;
     drop_lanes(subscription);
     subscription->link->subscriptions--;
     subscription->state = SUBSCRIPTION_ENDED;
-    (void)pthread_mutex_lock(&subscription->client_lock);
-    subscription->client = NULL;
-    (void)pthread_mutex_unlock(&subscription->client_lock);
     if (subscription->prev != NULL)
         subscription->prev->next = subscription->next;
     else
         client->subscriber.first = subscription->next;
     if (subscription->next != NULL)
         subscription->next->prev = subscription->prev;
+}
+
+/* Forget the client: from here on nobody posts. Drops the reference of the list. */
+static void forget_client(struct felix_subscription *subscription) {
+    (void)pthread_mutex_lock(&subscription->client_lock);
+    subscription->client = NULL;
+    (void)pthread_mutex_unlock(&subscription->client_lock);
+    subscription_unref(subscription);
 }
 
 void subscription_end(struct felix_subscription *subscription, enum felix_err err,
@@ -79,14 +84,15 @@ void subscription_end(struct felix_subscription *subscription, enum felix_err er
     } else if (subscription->options.on_end != NULL) {
         subscription->options.on_end(subscription->options.context, subscription, err, text);
     }
-    subscription_unref(subscription);
+    /* After the callback: felix_unsubscribe meanwhile posts, and so waits until it is over. */
+    forget_client(subscription);
 }
 
 void subscription_leave(struct felix_subscription *subscription) {
     if (subscription->state == SUBSCRIPTION_ENDED)
         return;
     detach(subscription);
-    subscription_unref(subscription);
+    forget_client(subscription);
 }
 
 /* This attempt is over, the next one comes after a pause. */

@@ -795,6 +795,11 @@ def test_closing_tells_every_thread_that_waits_for_messages(new_driver, broker, 
     assert driver("close_under_readers", name, 4) == ["4"]
 
 
+@pytest.mark.parametrize("where", ["outside", "inside"])
+def test_unsubscribing_while_on_end_runs_waits_for_it(driver, name, where):
+    assert driver("unsubscribe_at_the_end", name, where) == ["over"]
+
+
 def test_several_reactors_serve_one_client(start_broker, new_driver, name):
     broker = start_broker(env={"FELIX_CORE_SHARDS": "3"})
     driver = new_driver().connect(broker)

@@ -174,6 +174,7 @@ static const struct command {
     {"unsubscribe", 1, run_unsubscribe},
     {"callback_threads", 2, run_callback_threads},
     {"close_under_readers", 2, run_close_under_readers},
+    {"unsubscribe_at_the_end", 2, run_unsubscribe_at_the_end},
 };
 
 static void run_line(char *line) {

@@ -55,7 +55,8 @@ void tally_answer(enum felix_err err);
  * SIZE PREFIX; cache_pipeline: CACHE COUNT SIZE PREFIX; settle: TIMEOUT_MS; publish_threads: STREAM
  * THREADS COUNT SIZE; mixed_threads: NAME THREADS COUNT; subscribe: STREAM START MODE TARGET
  * QUEUE_MAX POLICY; next: ID TIMEOUT_MS; take: ID COUNT TIMEOUT_MS; dropped, unsubscribe: ID;
- * callback_threads: STREAM COUNT; close_under_readers: STREAM THREADS. */
+ * callback_threads: STREAM COUNT; close_under_readers: STREAM THREADS; unsubscribe_at_the_end:
+ * STREAM inside|outside. */
 void run_publish(char **words);
 void run_batch(char **words);
 void run_keyed(char **words);
@@ -71,5 +72,6 @@ void run_dropped(char **words);
 void run_unsubscribe(char **words);
 void run_callback_threads(char **words);
 void run_close_under_readers(char **words);
+void run_unsubscribe_at_the_end(char **words);
 
 #endif

@@ -5,6 +5,8 @@
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #define READERS_MAX 16
 
@@ -95,4 +97,52 @@ void run_close_under_readers(char **words) {
     }
     (void)sem_destroy(&waiting);
     printf("ok %lu\n", closed);
+}
+
+/* ---- unsubscribing while on_end runs ---- */
+
+struct ending {
+    bool inside; /* unsubscribes itself */
+    sem_t running, returned;
+    bool early; /* felix_unsubscribe returned while on_end ran */
+};
+
+static void slow_end(void *context, felix_subscription *subscription, enum felix_err err,
+                     const char *error_text) {
+    struct ending *ending = context;
+    if (ending->inside)
+        felix_unsubscribe(subscription);
+    (void)sem_post(&ending->running);
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 1;
+    ending->early = !ending->inside && sem_timedwait(&ending->returned, &until) == 0;
+}
+
+static void *close_client(void *context) {
+    felix_close(context, 0);
+    return NULL;
+}
+
+/* Close the client, and unsubscribe from inside on_end or while that runs. Says whether on_end was
+ * over, as it has to be, when felix_unsubscribe returned. */
+void run_unsubscribe_at_the_end(char **words) {
+    struct ending ending = {.inside = strcmp(words[2], "inside") == 0};
+    struct felix_subscribe_options options = {.on_end = slow_end, .context = &ending};
+    felix_subscription *subscription = NULL;
+    pthread_t closing;
+    (void)sem_init(&ending.running, 0, 0);
+    (void)sem_init(&ending.returned, 0, 0);
+    if (felix_subscribe(driver.client, NAMESPACE, words[1], &options, &subscription) != FELIX_OK ||
+        pthread_create(&closing, NULL, close_client, driver.client) != 0)
+        abort();
+    (void)sem_wait(&ending.running);
+    if (!ending.inside)
+        felix_unsubscribe(subscription);
+    (void)sem_post(&ending.returned);
+    (void)pthread_join(closing, NULL);
+    driver.client = NULL;
+    (void)sem_destroy(&ending.running);
+    (void)sem_destroy(&ending.returned);
+    printf("ok %s\n", ending.early ? "early" : "over");
 }
