@@ -100,12 +100,33 @@ void lane_finish(struct lane *lane) {
         quic_stream_finish(lane->stream);
 }
 
-void lane_consume(struct lane *lane, size_t bytes) {
+static void give_credit(struct lane *lane, size_t bytes) {
     if (bytes > lane->held_bytes)
         bytes = lane->held_bytes;
     lane->held_bytes -= bytes;
     if (lane->stream != NULL && bytes > 0)
         quic_stream_consume(lane->stream, bytes);
+}
+
+/* A frame that is large against the window would wait for its own credit: it gets it in advance,
+ * which is taken off when it is consumed. Where frames before it are unread, beyond what
+ * message_queue may keep uncollected, it is their reader that is waited for. */
+static void advance_credit(struct lane *lane) {
+    size_t window_bytes = lane->client->settings->event_stream_recv_window;
+    size_t have_bytes = lane->reader.have;
+    if (have_bytes <= window_bytes / 4 ||
+        lane->held_bytes + lane->advanced_bytes > have_bytes + window_bytes / 8)
+        return;
+    lane->advanced_bytes += lane->held_bytes;
+    give_credit(lane, lane->held_bytes);
+}
+
+void lane_consume(struct lane *lane, size_t bytes) {
+    size_t advanced_bytes = bytes < lane->advanced_bytes ? bytes : lane->advanced_bytes;
+    lane->advanced_bytes -= advanced_bytes;
+    give_credit(lane, bytes - advanced_bytes);
+    if (lane->holds_credit && lane->state != LANE_OVER)
+        advance_credit(lane);
 }
 
 /* No more upcalls, no more credit held. */
@@ -114,7 +135,7 @@ static void shut(struct lane *lane, bool keep_sending) {
     lane->owner = NULL;
     if (lane->stream == NULL)
         return;
-    lane_consume(lane, lane->held_bytes);
+    give_credit(lane, lane->held_bytes);
     if (keep_sending)
         quic_stream_finish(lane->stream);
     else
@@ -256,10 +277,8 @@ void lane_on_data(struct lane *lane, struct slice data, bool fin) {
         lane_fail(lane, err, "the broker sent what is not a Felix frame");
         return;
     }
-    /* A frame that is large against the window would wait for its own credit. */
-    if (lane->holds_credit && frame_reader_is_partial(&lane->reader) &&
-        lane->reader.have > lane->client->settings->event_stream_recv_window / 4)
-        lane_consume(lane, lane->held_bytes);
+    if (lane->holds_credit)
+        advance_credit(lane);
     if (fin)
         finished_by_peer(lane);
 }

@@ -46,8 +46,9 @@ struct lane {
     void *owner;
     struct frame_reader reader;
     uint64_t auth_due_ns;
-    bool holds_credit; /* the owner gives credit back with lane_consume */
-    size_t held_bytes; /* credit not given back yet */
+    bool holds_credit;     /* the owner gives credit back with lane_consume */
+    size_t held_bytes;     /* credit not given back yet */
+    size_t advanced_bytes; /* given back before the owner did */
     uint16_t server_flags;
     uint32_t server_features;
     uint32_t own_features;    /* that both sides offered */
@@ -70,7 +71,7 @@ void lane_write_message(struct lane *lane, const struct message *message);
 /** Finish our side after what is queued. */
 void lane_finish(struct lane *lane);
 
-/** Give back credit for at most `bytes` of what is held. */
+/** `bytes` of what came are done with: give their credit back, as far as that is not done. */
 void lane_consume(struct lane *lane, size_t bytes);
 
 /** End it and tell the owner. */

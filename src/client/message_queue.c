@@ -209,7 +209,8 @@ enum queue_take message_queue_take(struct message_queue *queue, struct felix_mes
         read->next = queue->spent;
         queue->spent = read;
         size_t before = queue->spent_bytes;
-        queue->spent_bytes += block_bytes(read);
+        queue->spent_bytes +=
+            read->credit_bytes > block_bytes(read) ? read->credit_bytes : block_bytes(read);
         queue->credit_bytes += read->credit_bytes;
         *ret_collect = before < queue->collect_bytes && queue->spent_bytes >= queue->collect_bytes;
     }

@@ -109,6 +109,7 @@ static struct felix_subscription *find_pairing(struct felix_client *client, cons
 static bool on_hello(struct event_lane *unpaired, const struct frame *frame) {
     struct link *link = unpaired->link;
     struct message message;
+    lane_consume(unpaired->lane, FRAME_HEADER_BYTES + frame->body.len);
     if (message_decode(frame->body, &message) != FELIX_OK) {
         drop_unpaired(unpaired);
         return false;

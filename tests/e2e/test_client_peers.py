@@ -82,6 +82,25 @@ def refusal(call, *args, **words):
     return error.value
 
 
+# ---- a reader that does not read
+
+
+@pytest.mark.parametrize("size", [40000, 200000], ids=["half", "beyond"])
+def test_large_frames_for_a_stuck_reader_stay_within_its_window(tmp_path, new_driver, size):
+    subscriptions = Subscriptions()
+    with FakeBroker(tmp_path, subscriptions) as broker:
+        driver = new_driver(broker, event_stream_recv_window=65536)
+        subscription = driver.subscribe("s")
+        payloads = [str(i).encode() + b"." * size for i in range(20)]
+        broker.do(subscriptions.streams[0].say, *map(shared, payloads))
+        wait_until(lambda: driver.stats()["received"] > 0, 20, "the first frame came")
+        for _ in range(200):
+            driver("ping", 10000)
+        assert driver.stats()["received"] <= 3
+        got = driver.take(subscription, 20)
+        assert [m.text for m in got] == [str(i) for i in range(20)]
+
+
 # ---- the end of a stream
 
 

@@ -201,6 +201,23 @@ static void the_reader_asks_for_collection_once_enough_was_read(void **state) {
     assert_int_equal(asked, 2);
 }
 
+/* An event in JSON takes more of the window than of memory here. */
+static void credit_counts_where_it_is_more_than_the_memory(void **state) {
+    (void)state;
+    struct felix_message message;
+    bool collect;
+    start(FELIX_QUEUE_BLOCK, NO_LIMIT, 8 * 4096);
+    push(1, 4095, true);
+    assert_int_equal(message_queue_take(&queue, &message, &collect), QUEUE_TAKEN);
+    assert_int_equal(message_queue_take(&queue, &message, &collect), QUEUE_EMPTY);
+    assert_false(collect);
+    push(1, 0, true);
+    push(1, 4096, true);
+    while (message_queue_take(&queue, &message, &collect) == QUEUE_TAKEN)
+        assert_false(collect);
+    assert_true(collect);
+}
+
 /* What was pushed is in the queue, was taken, or was counted as dropped; and the order holds. */
 static void nothing_is_lost_uncounted_under_any_policy(void **state) {
     (void)state;
@@ -282,6 +299,7 @@ int main(void) {
         TEST(bytes_bound_a_dropping_queue_too),
         TEST(the_end_comes_after_everything_was_taken),
         TEST(the_reader_asks_for_collection_once_enough_was_read),
+        TEST(credit_counts_where_it_is_more_than_the_memory),
         TEST(nothing_is_lost_uncounted_under_any_policy),
         TEST(a_waiting_reader_is_woken_by_each_push_and_by_the_end),
     };
