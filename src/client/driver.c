@@ -24,6 +24,7 @@
 
 #define NAP_NS (2 * NS_PER_MS) /* well below the 25 ms that a peer waits for acknowledgements */
 #define TRIES_PER_CLOCK 64
+#define SERVE_TURNS_MAX 4 /* the first sends, as far as the network takes it at once */
 #define HOLDS_ENDING 0x80000000u
 
 /* The clients whose turns this thread runs, innermost first: a callback of one may wait for an
@@ -190,13 +191,20 @@ bool driver_until(struct felix_client *client, bool (*done)(void *), void *conte
     return over;
 }
 
+struct serving {
+    const struct client_io *io;
+    unsigned turns;
+};
+
 static bool is_served(void *context) {
-    const struct felix_client *client = context;
-    return !client->io.readable && client->io.due_ns != 0;
+    struct serving *serving = context;
+    bool quiet = !serving->io->readable && serving->io->due_ns != 0;
+    return ++serving->turns == SERVE_TURNS_MAX || quiet;
 }
 
 void driver_serve(struct felix_client *client) {
-    if (!driver_until(client, is_served, client, UINT64_MAX) && io_has_command(client))
+    struct serving serving = {.io = &client->io};
+    if (!driver_until(client, is_served, &serving, UINT64_MAX) && io_has_command(client))
         wake_driver(client);
 }
 

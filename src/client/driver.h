@@ -54,9 +54,9 @@ void driver_expect_not(struct felix_client *client);
  */
 bool driver_wait(struct felix_client *client, struct waiter *waiter, uint64_t deadline_ns);
 
-/** Run turns on this thread until there is nothing more to do at once, if nobody else drives: after
- * driver_expect and posting, for who has so much to send that waking another thread for it would
- * be a waste. */
+/** Run a few turns on this thread, as long as there is more to do at once, if nobody else drives:
+ * after driver_expect and posting, for who has so much to send that waking another thread for it
+ * would be a waste. What goes on arriving is the background thread's. */
 void driver_serve(struct felix_client *client);
 
 /** Keep the client from ending until driver_wait_held, which is a driver_wait and releases. By who
