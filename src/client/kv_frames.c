@@ -5,8 +5,9 @@
  *   handed     given to the QUIC stream of the current worker's lane, all that is staged at once
  *   answered   by the broker, by its deadline, or by the loss of the lane
  *
- * The order of one thread's requests holds: what it sends by the long way is counted as a detour,
- * and while there are detours all requests take them.
+ * The order of one thread's requests holds as long as they go to one worker, which is up to
+ * BUSY_REQUESTS unanswered ones: what it sends by the long way is counted as a detour, and while
+ * there are detours all requests take them.
  *
  * Who owns a record: the thread that stages, under the lock, until it writes the id; from then on
  * the driver, without the lock, until it gives the record back in the next hand-over.
