@@ -1,5 +1,5 @@
 /*
- * Calls that wait for the background thread: how they wait, flush, ping, statistics.
+ * Calls that wait for the driver: how they wait, flush, ping, statistics.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -126,9 +126,9 @@ static void run_opening(struct felix_client *client, struct io_command *command)
 
 static void stop_opening(struct felix_client *client, struct io_command *command) {
     opening_answer(client, FELIX_TIMED_OUT, "no answer");
-    client_call_answer((struct client_call *)((char *)command -
-                                              offsetof(struct client_call, command)),
-                       FELIX_OK, "");
+    client_call_answer(
+        (struct client_call *)((char *)command - offsetof(struct client_call, command)), FELIX_OK,
+        "");
 }
 
 /* Wait for the first stream until `deadline_ns`. */
@@ -238,7 +238,7 @@ enum felix_err felix_connect(const felix_options *options, uint32_t timeout_ms,
     return err;
 }
 
-/* ---- the background thread ---- */
+/* ---- the driver ---- */
 
 uint64_t client_expire(struct felix_client *client, uint64_t now_ns) {
     uint64_t next_ns = client->closing_due_ns;

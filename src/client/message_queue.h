@@ -59,15 +59,15 @@ void message_queue_deinit(struct message_queue *queue);
  * Add the messages of `batch`, whose items lie in `block` behind the headroom (taken), or, with
  * `block` NULL, somewhere else (copied). `credit_bytes` are held for it; what is not kept because
  * of the policy comes back at once. Returns the credit that became free, here or through the
- * reader; adds the messages dropped to *dropped. Background thread.
+ * reader; adds the messages dropped to *dropped. The driver.
  */
 size_t message_queue_push(struct message_queue *queue, const struct event_batch *batch,
                           struct buf *block, size_t credit_bytes, uint64_t *dropped);
 
-/** Nothing follows; the reader gets `err` after what is queued. Background thread. */
+/** Nothing follows; the reader gets `err` after what is queued. The driver. */
 void message_queue_end(struct message_queue *queue, enum felix_err err, const char *text);
 
-/** Free what was read and return its credit. Background thread. */
+/** Free what was read and return its credit. The driver. */
 size_t message_queue_collect(struct message_queue *queue);
 
 enum queue_take {

@@ -27,7 +27,7 @@ struct publisher {
 void publisher_init(struct publisher *publisher, struct felix_client *client);
 void publisher_deinit(struct publisher *publisher);
 
-/** Give back what a finished publish held. Background thread. */
+/** Give back what a finished publish held. The driver. */
 void budget_release(struct budget *budget, size_t bytes);
 
 /** Open the first lane, before anybody publishes. */
@@ -46,10 +46,10 @@ struct publisher_mark {
 };
 /** `marks` has room for shard_count. Any thread. */
 void publisher_mark(struct publisher *publisher, struct publisher_mark *marks);
-/** Is everything up to the marks answered or given to the network? Background thread. */
+/** Is everything up to the marks answered or given to the network? The driver. */
 bool publisher_reached(struct publisher *publisher, const struct publisher_mark *marks);
 
-/** Is everything that was ever published answered or given to the network? Background thread. */
+/** Is everything that was ever published answered or given to the network? The driver. */
 bool publisher_is_drained(struct publisher *publisher);
 
 /** Finish all lanes: nothing more will be published. */

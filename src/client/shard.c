@@ -151,7 +151,7 @@ void shard_unlock(struct shard *shard) {
 }
 
 /* The tail chunk is full: its rest becomes a region, and its reference goes along, so that it is
- * the background thread that frees it. */
+ * the driver that frees it. */
 static void close_tail(struct shard *shard) {
     if (shard->tail == NULL)
         return;

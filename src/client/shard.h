@@ -66,7 +66,7 @@ struct shard {
     uint64_t first_id, next_id;
     uint64_t published, publish_bytes;
 
-    /* Background thread. */
+    /* The driver. */
     struct felix_client *client;
     struct link *link;
     struct lane *lane;
