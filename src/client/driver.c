@@ -96,21 +96,27 @@ static void trim_at_thread_end(void) {
     registered = pthread_setspecific(trim_key, &trim_key) == 0;
 }
 
-/* Would the background thread wake too late for what is due then? */
-static bool wakes_too_late(struct driver *driver, uint64_t due_ns) {
-    return due_ns != LOOP_NO_DEADLINE && due_ns + NAP_NS < atomic_load(&driver->wake_ns);
+/* What is due next may wait for the end of a nap, but not data that waits for the pacer: the next
+ * packets would wait behind it, nap by nap. */
+static uint64_t latest_turn_ns(const struct client_io *io) {
+    return io->paced || io->due_ns == LOOP_NO_DEADLINE ? io->due_ns : io->due_ns + NAP_NS;
+}
+
+/* Would the background thread wake too late for what is due then at the latest? */
+static bool wakes_too_late(struct driver *driver, uint64_t last_ns) {
+    return last_ns < atomic_load(&driver->wake_ns);
 }
 
 static void leave(struct felix_client *client) {
     struct client_io *io = &client->io;
     struct driver *driver = &io->driver;
-    uint64_t due_ns = io->due_ns;
-    bool stop = io->stop;
+    uint64_t last_ns = latest_turn_ns(io);
+    bool again = io->stop || io->due_ns == 0;
     io->readable = false; /* who watches the socket sees what is there */
     io_watch_socket(client, &io->background, true);
-    atomic_store(&driver->due_ns, due_ns);
+    atomic_store(&driver->last_ns, last_ns);
     atomic_store(&driver->kind, DRIVER_NONE);
-    if (stop || due_ns == 0 || wakes_too_late(driver, due_ns) || io_has_command(client))
+    if (again || wakes_too_late(driver, last_ns) || io_has_command(client))
         loop_wake(&io->background.loop);
 }
 
@@ -260,18 +266,18 @@ static bool has_background_work(void *context) {
     struct driver *driver = &client->io.driver;
     if (atomic_load(&driver->kind) != DRIVER_NONE)
         return false;
-    return io_has_command(client) || wakes_too_late(driver, atomic_load(&driver->due_ns));
+    return io_has_command(client) || wakes_too_late(driver, atomic_load(&driver->last_ns));
 }
 
-/* Sleep until `due_ns`, or a little longer while callers come and go. */
-static void sleep_until(struct felix_client *client, uint64_t due_ns) {
+/* Sleep until `due_ns`, or a little longer, up to `last_ns`, while callers come and go. */
+static void sleep_until(struct felix_client *client, uint64_t due_ns, uint64_t last_ns) {
     struct driver *driver = &client->io.driver;
     uint64_t drives = atomic_load_explicit(&driver->drives, memory_order_relaxed);
     uint64_t nap_ns = clock_now_ns() + NAP_NS;
     bool callers = drives != driver->drives_seen;
     driver->drives_seen = drives;
     if (callers && (due_ns < nap_ns || due_ns == LOOP_NO_DEADLINE))
-        due_ns = nap_ns;
+        due_ns = nap_ns < last_ns ? nap_ns : last_ns;
     atomic_store(&driver->wake_ns, due_ns);
     loop_wait(&client->io.background.loop, due_ns, has_background_work, client);
 }
@@ -280,17 +286,18 @@ static void sleep_until(struct felix_client *client, uint64_t due_ns) {
 static bool run_background(struct felix_client *client) {
     struct client_io *io = &client->io;
     if (!take_place(&io->driver, DRIVER_BACKGROUND)) {
-        sleep_until(client, LOOP_NO_DEADLINE);
+        sleep_until(client, LOOP_NO_DEADLINE, LOOP_NO_DEADLINE);
         return true;
     }
     if (io->stop)
         return false; /* and keep the place */
     uint64_t due_ns = io_turn(client, &io->background);
     bool again = due_ns == 0 || io->stop;
-    atomic_store(&io->driver.due_ns, due_ns);
+    uint64_t last_ns = latest_turn_ns(io);
+    atomic_store(&io->driver.last_ns, last_ns);
     atomic_store(&io->driver.kind, DRIVER_NONE);
     if (!again)
-        sleep_until(client, due_ns);
+        sleep_until(client, due_ns, last_ns);
     return true;
 }
 

@@ -26,7 +26,7 @@ struct driver {
     _Atomic uint32_t kind;    /* enum driver_kind: who runs turns at present */
     _Atomic uint32_t holds;   /* threads for which the client must stay; a flag that it ends */
     _Atomic uint64_t drives;  /* how often callers began to drive */
-    _Atomic uint64_t due_ns;  /* when the next turn is due, left by the last one */
+    _Atomic uint64_t last_ns; /* when the next turn is due at the latest, nap and all */
     _Atomic uint64_t wake_ns; /* when the background thread wakes by itself */
     uint64_t drives_seen;     /* by the background thread */
 };

@@ -437,3 +437,11 @@ void endpoint_timer_clear(struct quic_endpoint *endpoint, struct quic_conn *conn
 uint64_t quic_endpoint_deadline(const struct quic_endpoint *endpoint) {
     return endpoint->heap_count > 0 ? endpoint->heap[0]->expiry_ns : LOOP_NO_DEADLINE;
 }
+
+bool quic_endpoint_is_paced(const struct quic_endpoint *endpoint) {
+    for (size_t i = 0; i < endpoint->heap_count; i++) {
+        if (!endpoint->heap[i]->loopback && endpoint->heap[i]->send_tail != NULL)
+            return true;
+    }
+    return false;
+}

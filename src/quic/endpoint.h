@@ -133,6 +133,10 @@ bool quic_endpoint_flush(struct quic_endpoint *endpoint, uint64_t now_ns);
 /** When the next timer is due; LOOP_NO_DEADLINE without any. */
 uint64_t quic_endpoint_deadline(const struct quic_endpoint *endpoint);
 
+/** Does data wait for the time at which the pacer lets it go, or for its congestion window? Looks
+ * at every connection. */
+bool quic_endpoint_is_paced(const struct quic_endpoint *endpoint);
+
 /** Is the socket's send buffer full, so that EPOLLOUT must be awaited? */
 bool quic_endpoint_blocked(const struct quic_endpoint *endpoint);
 
