@@ -31,6 +31,10 @@
 
 /* ---- queue of regions ---- */
 
+static struct region *queue_at(struct region_queue *queue, size_t index) {
+    return &queue->items[(queue->head + index) & (queue->capacity - 1)];
+}
+
 static void queue_push(struct region_queue *queue, struct region region) {
     if (queue->count == queue->capacity) {
         size_t capacity = queue->capacity == 0 ? QUEUE_CAPACITY_MIN : queue->capacity * 2;
@@ -42,12 +46,12 @@ static void queue_push(struct region_queue *queue, struct region region) {
         queue->capacity = capacity;
         queue->head = 0;
     }
-    queue->items[(queue->head + queue->count) & (queue->capacity - 1)] = region;
     queue->count++;
+    *queue_at(queue, queue->count - 1) = region;
 }
 
 static struct region *queue_first(struct region_queue *queue) {
-    return queue->count > 0 ? &queue->items[queue->head] : NULL;
+    return queue->count > 0 ? queue_at(queue, 0) : NULL;
 }
 
 static struct region queue_pop(struct region_queue *queue) {
@@ -479,14 +483,35 @@ void shard_open(struct shard *shard, bool eager) {
         shard->lane = lane_open(shard->link, &lane_ops, shard);
 }
 
+/* The request is over while its bytes are staged still: they take its budget, until the peer has
+ * them or they are dropped. Under the lock. */
+static void leave_budget(struct shard *shard, struct request *request) {
+    size_t at = 0, end = shard->ready.count;
+    while (at < end) {
+        size_t middle = at + (end - at) / 2;
+        if (queue_at(&shard->ready, middle)->end_bytes < request->end_bytes)
+            at = middle + 1;
+        else
+            end = middle;
+    }
+    if (at < shard->ready.count)
+        queue_at(&shard->ready, at)->budget_bytes += request->budget_bytes;
+    else
+        shard->tail_budget_bytes += request->budget_bytes;
+    request->budget_bytes = 0;
+}
+
 uint64_t shard_expire(struct shard *shard, uint64_t now_ns) {
     uint64_t next_ns = UINT64_MAX;
     for (;;) {
         shard_lock(shard);
         uint64_t id = shard->first_id;
         bool open = id < shard->next_id;
+        struct request *request = open ? request_at(shard, id) : NULL;
         if (open)
-            next_ns = request_at(shard, id)->deadline_ns;
+            next_ns = request->deadline_ns;
+        if (open && next_ns <= now_ns && request->end_bytes > shard->handed_bytes)
+            leave_budget(shard, request);
         (void)pthread_mutex_unlock(&shard->lock);
         if (!open)
             next_ns = UINT64_MAX;

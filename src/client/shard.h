@@ -22,7 +22,7 @@ struct region {
     struct buf *buf; /* one reference */
     const uint8_t *data;
     size_t len;
-    size_t budget_bytes; /* of its frames without an answer: free once the peer has the bytes */
+    size_t budget_bytes; /* of its frames that await no answer: free once the peer has the bytes */
     uint64_t last_id;    /* newest request in it or before it */
     uint64_t end_bytes;  /* position after it, counted in staged_bytes */
 };

@@ -650,6 +650,20 @@ def test_the_cache_works_again_after_a_restart(restart, new_driver, name):
     assert driver.get("c", name).text == "after0"
 
 
+def test_what_timed_out_unsent_keeps_its_room_until_it_is_sent(restart, new_driver, name):
+    driver = new_driver(request_timeout_ms=int(scaled(500)), publish_inflight_bytes=20000).connect(restart.broker)
+    driver.publish(name)
+    restart.kill()
+    wait_until(lambda: driver.stats()["connections"] == 0, 30, "the loss is noticed")
+    for _ in range(2):
+        driver.pipeline(name, 1, size=8000)
+        assert driver.settle() == {"TIMED_OUT": 1}
+    assert refusal(driver.pipeline, name, 1, size=8000).code == "TIMED_OUT"
+    restart.start()
+    wait_until(lambda: restart.broker.metric("felix_publish_items_total") == 2, 30, "both were sent")
+    driver.publish(name, size=16000)
+
+
 def test_a_dead_broker_is_a_timeout_and_no_hang(restart, new_driver, name):
     driver = new_driver(request_timeout_ms=500).connect(restart.broker)
     driver.publish(name)
