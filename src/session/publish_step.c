@@ -159,6 +159,7 @@ static struct buf *take_session_body(void *context) {
     struct session *session = context;
     struct buf *body = session->body;
     session->server->recv_held_bytes -= body->capacity;
+    session->memory_bytes -= body->capacity;
     session->body = NULL;
     return body;
 }

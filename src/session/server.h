@@ -60,7 +60,8 @@ struct server {
     uint64_t admitted_bytes;
     uint32_t waiting_sessions; /* paused for admission */
     uint64_t recv_held_bytes;
-    uint64_t now_ns; /* of this turn */
+    uint64_t unauth_held_bytes; /* of these, by sessions that have not authenticated */
+    uint64_t now_ns;            /* of this turn */
     uint64_t next_sweep_ns;
     bool draining;
     struct hist *stages; /* STAGE_COUNT of them, or NULL: nothing is measured */

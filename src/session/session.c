@@ -8,7 +8,8 @@
  * the client's flow-control window does the rest.
  *
  * A body is given memory as it arrives, not as its header promises. All that is held counts
- * against the reactor's receive memory; a connection that exceeds it is closed.
+ * against the reactor's receive memory; a connection that exceeds it is closed. Who has not
+ * authenticated yet has a small share of it, so that strangers cannot use up what clients need.
  */
 #include "session/session.h"
 
@@ -18,6 +19,8 @@
 #include "base/cursor.h"
 
 #define BODY_FIRST_BYTES ((size_t)64 << 10)
+#define BODY_FIRST_BYTES_UNAUTHENTICATED ((size_t)512)
+#define UNAUTHENTICATED_SHARE 16u /* one part in so many of the receive memory */
 #define HELD_CHUNK_BYTES ((size_t)64 << 10)
 #define REPLIES_UNREAD_MAX ((size_t)4 << 20)
 #define REPLIES_UNREAD_RESUME ((size_t)1 << 20)
@@ -38,6 +41,7 @@ static void leave_unauthenticated(struct session *session) {
     if (!session->in_unauth)
         return;
     session->in_unauth = false;
+    server->unauth_held_bytes -= session->memory_bytes;
     if (session->unauth_prev != NULL)
         session->unauth_prev->unauth_next = session->unauth_next;
     else
@@ -70,10 +74,21 @@ struct session *session_new(struct client_conn *conn, struct quic_stream *stream
 
 /* ---- memory of what was received ---- */
 
+/* One frame is never too much, in a block of up to twice its size: it may be all that there is. */
+static bool unauthenticated_over_share(const struct server *server) {
+    uint64_t share = server->settings.recv_memory_bytes / UNAUTHENTICATED_SHARE;
+    uint64_t frame = 2 * (FRAME_MAX_BYTES_UNAUTHENTICATED + SESSION_BODY_AT);
+    return server->unauth_held_bytes > (share > frame ? share : frame);
+}
+
 static void hold_memory(struct session *session, ptrdiff_t bytes) {
     struct server *server = session->server;
+    session->memory_bytes += (uint64_t)bytes;
     server->recv_held_bytes += (uint64_t)bytes;
-    if (bytes > 0 && server->recv_held_bytes > server->settings.recv_memory_bytes) {
+    if (session->in_unauth)
+        server->unauth_held_bytes += (uint64_t)bytes;
+    if (bytes > 0 && (server->recv_held_bytes > server->settings.recv_memory_bytes ||
+                      (session->in_unauth && unauthenticated_over_share(server)))) {
         counter_add(&server->counters.conns_over_memory, 1);
         quic_conn_close(session->conn->quic, 0, "receive memory exhausted");
     }
@@ -370,27 +385,28 @@ static void collect_body(struct session *session, struct reader *in) {
     size_t missing = total - session->body_have;
     size_t take = reader_left(in) < missing ? reader_left(in) : missing;
     struct slice part = reader_take(in, take);
-    if (session->skip_body) {
+    if (session->skip_body || take == 0) {
         session->body_have += take;
         return;
     }
     size_t need = SESSION_BODY_AT + session->body_have + take;
     if (session->body == NULL || session->body->capacity < need) {
-        size_t bytes = need * 2 > BODY_FIRST_BYTES ? need * 2 : BODY_FIRST_BYTES;
+        size_t first =
+            session->state == SESSION_NEW ? BODY_FIRST_BYTES_UNAUTHENTICATED : BODY_FIRST_BYTES;
+        size_t bytes = need * 2 > first ? need * 2 : first;
         if (bytes > SESSION_BODY_AT + total)
             bytes = SESSION_BODY_AT + total;
         struct buf *larger = buf_new(bytes);
-        hold_memory(session, (ptrdiff_t)larger->capacity);
         if (session->body != NULL) {
             memcpy(larger->data + SESSION_BODY_AT, session->body->data + SESSION_BODY_AT,
                    session->body_have);
             hold_memory(session, -(ptrdiff_t)session->body->capacity);
             buf_unref(session->body);
         }
+        hold_memory(session, (ptrdiff_t)larger->capacity);
         session->body = larger;
     }
-    if (part.len > 0)
-        memcpy(session->body->data + SESSION_BODY_AT + session->body_have, part.data, part.len);
+    memcpy(session->body->data + SESSION_BODY_AT + session->body_have, part.data, part.len);
     session->body_have += take;
 }
 

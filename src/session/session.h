@@ -94,9 +94,10 @@ struct session {
     uint64_t admitted_bytes; /* of publishes that the core has not answered */
     /* Input that came while paused: a chain of chunks, all full but the last. NULL: none. */
     struct buf *held, *held_last;
-    size_t held_at;    /* bytes of the first chunk that were handled */
-    size_t held_end;   /* bytes of the last chunk that are filled */
-    size_t held_bytes; /* in the chain, not handled yet */
+    size_t held_at;        /* bytes of the first chunk that were handled */
+    size_t held_end;       /* bytes of the last chunk that are filled */
+    size_t held_bytes;     /* in the chain, not handled yet */
+    uint64_t memory_bytes; /* of the blocks above: its part of the receive memory */
 
     /* the stream published to last */
     struct buf *route_key;

@@ -175,6 +175,79 @@ static void an_end_inside_a_frame_gets_no_answer(void **) {
     world_end(world);
 }
 
+/* ---- memory before authentication ---- */
+
+static struct peer_stream *open_with_header(struct peer *by, uint32_t body_bytes) {
+    uint8_t header[FRAME_HEADER_BYTES];
+    struct peer_stream *stream = peer_open(by, true);
+    frame_header_encode(header, 0, body_bytes);
+    peer_send(stream, slice_of(header, sizeof header), false);
+    return stream;
+}
+
+static void before_auth_a_promised_body_costs_what_came_of_it(void **) {
+    begin();
+    const struct server *server = &world->reactors[0].server;
+    struct peer_stream *stream = open_with_header(peer, FRAME_MAX_BYTES_UNAUTHENTICATED);
+    assert_int_equal(server->recv_held_bytes, 0);
+    peer_send(stream, slice_str("{"), false);
+    assert_in_range(server->recv_held_bytes, 1, 1024);
+    assert_int_equal(server->unauth_held_bytes, server->recv_held_bytes);
+    world_end(world);
+}
+
+static void strangers_use_up_their_share_and_no_more(void **) {
+    static uint8_t part[40000];
+    struct world_options options = world_options();
+    options.server.recv_memory_bytes = 16u << 20;
+    world = world_begin(&options);
+    peer = world_connect(world, 0);
+    struct peer *stranger = world_connect(world, 0);
+    const struct server *server = &world->reactors[0].server;
+    struct peer_stream *stream = open_ready(world, peer, WORLD_ALL);
+    for (unsigned i = 0; i < 1000 && !stranger->quic.close_wanted; i++)
+        peer_send(open_with_header(stranger, FRAME_MAX_BYTES_UNAUTHENTICATED),
+                  slice_of(part, sizeof part), false);
+    assert_true(stranger->quic.close_wanted);
+    assert_in_range(server->recv_held_bytes, 1u << 20, (1u << 20) + (128u << 10));
+    world_say_publish(stream,
+                      &(struct world_publish){.flags = FRAME_PUBLISH_ACKED, .request_id = 1});
+    world_settle(world);
+    assert_false(peer->quic.close_wanted);
+    hear_ack(stream, 1, true);
+    assert_int_equal(server->unauth_held_bytes, 0);
+    world_end(world);
+}
+
+/* Where a sixteenth is less than the largest frame, that may come all the same. */
+static void the_largest_frame_before_auth_fits_the_smallest_share(void **) {
+    struct world_options options = world_options();
+    options.server.recv_memory_bytes = 256u << 10;
+    world = world_begin(&options);
+    peer = world_connect(world, 0);
+    static uint8_t part[FRAME_MAX_BYTES_UNAUTHENTICATED - 1];
+    struct peer_stream *stream = open_with_header(peer, FRAME_MAX_BYTES_UNAUTHENTICATED);
+    peer_send(stream, slice_of(part, sizeof part), false);
+    assert_false(peer->quic.close_wanted);
+    world_end(world);
+}
+
+static void what_is_held_at_auth_is_no_longer_charged_to_strangers(void **) {
+    begin();
+    struct peer_stream *stream = peer_open(peer, true);
+    struct message auth = {
+        .type = MESSAGE_AUTH, .tenant = world_tenant(WORLD_ALL), .token = world_token(WORLD_ALL)};
+    size_t bytes = 0;
+    struct buf *frame = message_encode(&auth, &bytes);
+    for (size_t i = 0; i < bytes; i++)
+        peer_send(stream, slice_of(frame->data + i, 1), false);
+    buf_unref(frame);
+    peer_flush(peer);
+    hear_message(stream, MESSAGE_OK, NULL);
+    assert_int_equal(world->reactors[0].server.unauth_held_bytes, 0);
+    world_end(world);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_token_is_answered_with_what_the_broker_can),
@@ -189,6 +262,10 @@ int main(void) {
         cmocka_unit_test(a_broker_that_shuts_down_takes_nobody_in),
         cmocka_unit_test(an_auth_in_pieces_is_the_same_auth),
         cmocka_unit_test(an_end_inside_a_frame_gets_no_answer),
+        cmocka_unit_test(before_auth_a_promised_body_costs_what_came_of_it),
+        cmocka_unit_test(strangers_use_up_their_share_and_no_more),
+        cmocka_unit_test(the_largest_frame_before_auth_fits_the_smallest_share),
+        cmocka_unit_test(what_is_held_at_auth_is_no_longer_charged_to_strangers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
