@@ -68,9 +68,9 @@ static void leave_ready(struct core *core, struct subscription *sub) {
 
 static void tell_stall(struct core *core, struct fanout *fanout, bool stalled);
 
-static void drop_oldest(struct core *core, struct subscription *sub, size_t payload_bytes) {
+static void drop_oldest(struct core *core, struct subscription *sub, size_t bytes) {
     struct queued_batch old;
-    while (!subscription_has_room(sub, payload_bytes) && subscription_pop_live(sub, &old)) {
+    while (!subscription_has_room(sub, bytes) && subscription_pop_live(sub, &old)) {
         uint32_t items = queued_items(&old);
         sub->dropped_items += items;
         counter_add(&core->counters.dropped_old_items, items);
@@ -80,14 +80,14 @@ static void drop_oldest(struct core *core, struct subscription *sub, size_t payl
 
 static void enqueue(struct core *core, struct subscription *sub, struct buf *block) {
     const struct payload_list *list = &batch_of(block)->list;
-    if (!subscription_has_room(sub, list->payload_bytes)) {
+    if (!subscription_has_room(sub, list->bytes.len)) {
         switch (sub->policy) {
         case QUEUE_DROP_NEW:
             sub->dropped_items += list->count;
             counter_add(&core->counters.dropped_new_items, list->count);
             return;
         case QUEUE_DROP_OLD:
-            drop_oldest(core, sub, list->payload_bytes);
+            drop_oldest(core, sub, list->bytes.len);
             break;
         case QUEUE_BLOCK:
             break;

@@ -23,9 +23,9 @@ void subscription_deinit(struct subscription *sub) {
     sub->live.entries = NULL;
 }
 
-bool subscription_has_room(const struct subscription *sub, size_t payload_bytes) {
-    return sub->live.count == 0 || (sub->live.count < sub->batches_max &&
-                                    sub->live_bytes + payload_bytes <= sub->bytes_max);
+bool subscription_has_room(const struct subscription *sub, size_t bytes) {
+    return sub->live.count == 0 ||
+           (sub->live.count < sub->batches_max && sub->live_bytes + bytes <= sub->bytes_max);
 }
 
 static void grow(struct batch_queue *queue) {
@@ -60,7 +60,7 @@ uint32_t queued_items(const struct queued_batch *entry) {
 void subscription_push(struct subscription *sub, struct buf *block) {
     struct queued_batch entry = {.block = buf_ref(block)};
     put(&sub->live, &entry);
-    sub->live_bytes += batch_of(block)->list.payload_bytes;
+    sub->live_bytes += batch_of(block)->list.bytes.len;
     sub->queued_items += queued_items(&entry);
 }
 
@@ -78,7 +78,7 @@ bool subscription_is_empty(const struct subscription *sub) {
 bool subscription_pop_live(struct subscription *sub, struct queued_batch *ret) {
     if (!take(&sub->live, ret))
         return false;
-    sub->live_bytes -= batch_of(ret->block)->list.payload_bytes;
+    sub->live_bytes -= batch_of(ret->block)->list.bytes.len;
     sub->queued_items -= queued_items(ret);
     return true;
 }

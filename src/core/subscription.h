@@ -35,7 +35,7 @@ struct subscription {
     bool attached; /* in its fan-out: live batches arrive */
 
     struct batch_queue history, live;
-    size_t live_bytes;     /* payload bytes of `live` */
+    size_t live_bytes;     /* of the lists in `live`, the lengths of their items included */
     uint64_t queued_items; /* of both */
 
     enum queue_policy policy;
@@ -53,8 +53,9 @@ void subscription_init(struct subscription *sub, uint64_t handle, enum queue_pol
 /** Drops what is queued. The caller has detached it. */
 void subscription_deinit(struct subscription *sub);
 
-/** Is there room for another live batch under the bounds? If there is none, always. */
-bool subscription_has_room(const struct subscription *sub, size_t payload_bytes);
+/** Is there room for another live batch, a list of `bytes`, under the bounds? If there is none,
+ * always. */
+bool subscription_has_room(const struct subscription *sub, size_t bytes);
 
 /** Append, bounds or not. Shares `block`. */
 void subscription_push(struct subscription *sub, struct buf *block);

@@ -83,6 +83,12 @@ static struct fanout *resolve(struct session *session, const struct publish *p) 
     return fanout;
 }
 
+/* What a publish counts while it is held up: its items with their lengths, and what the broker
+ * needs besides, so that neither empty items nor lone ones are free. */
+static uint64_t charge_of(const struct publish *p) {
+    return p->list.bytes.len + PUBLISH_CHARGE_BYTES;
+}
+
 /* May these bytes enter? Nothing is ever refused for want of room when nothing else is held. */
 static bool has_budget(const struct session *session, uint64_t bytes) {
     const struct server *server = session->server;
@@ -97,7 +103,7 @@ enum admission { ADMITTED, ADMISSION_WAIT, ADMISSION_DROPPED };
 
 static enum admission admit(struct session *session, const struct publish *p) {
     struct server *server = session->server;
-    if (has_budget(session, p->list.payload_bytes))
+    if (has_budget(session, charge_of(p)))
         return ADMITTED;
     if (!p->wants_ack && !server->settings.ingress_wait) {
         counter_add(&server->counters.dropped_ingress_items, p->list.count);
@@ -136,7 +142,7 @@ static bool submit(struct session *session, const struct publish *p,
     struct origin origin = {
         .session = session->number,
         .request_id = p->wants_ack ? session->owed_first + session->owed_count : OWED_NONE,
-        .admitted_bytes = p->list.payload_bytes,
+        .admitted_bytes = charge_of(p),
     };
     begin_ns = stage_begin(server);
     bool done = core_publish(&server->core, fanout, take_body(context), &p->list, headroom,

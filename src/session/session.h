@@ -138,6 +138,9 @@ struct session {
 /* Headroom in front of a body: the event frame's prefix is written there. */
 #define SESSION_BODY_AT ((size_t)32)
 
+/* What holding a publish up costs besides its items: messages, blocks, acknowledgement. */
+#define PUBLISH_CHARGE_BYTES ((uint64_t)512)
+
 #define CACHE_VALUE_TOO_LARGE_TEXT "value exceeds the cache's byte limit"
 
 #define OWED_NONE UINT64_MAX /* origin.request_id of publishes that want no acknowledgement */

@@ -281,9 +281,9 @@ static void step_publish(void) {
                                                  .reactor = reactor,
                                                  .stream = stream,
                                                  .count = list.count,
-                                                 .bytes = list.payload_bytes});
-    struct origin origin = {.request_id = index, .admitted_bytes = list.payload_bytes};
-    run->admitted[reactor] += list.payload_bytes;
+                                                 .bytes = list.bytes.len});
+    struct origin origin = {.request_id = index, .admitted_bytes = list.bytes.len};
+    run->admitted[reactor] += list.bytes.len;
     if (core_publish(core, fanout, body, &list, HEADROOM, 0, &origin)) {
         host_published(NULL, &origin, FELIX_OK);
     } else if (fanout->owner == reactor) {

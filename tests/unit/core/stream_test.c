@@ -132,6 +132,18 @@ static bool publish(unsigned reactor, uint32_t count, uint8_t fill) {
     return core_publish(core, core_find_stream(core, key()), body, &list, HEADROOM, 0, &origin);
 }
 
+/* An item counts its length, too. */
+static bool publish_empty_items(unsigned reactor, uint32_t count) {
+    struct core *core = &world->cores[reactor];
+    size_t bytes = 4 + (size_t)count * 4;
+    struct buf *body = buf_new(HEADROOM + bytes);
+    memset(body->data, 0, HEADROOM + bytes);
+    be32_store(body->data + HEADROOM, count);
+    struct payload_list list = {.bytes = slice_of(body->data + HEADROOM, bytes), .count = count};
+    struct origin origin = {.session = 1, .request_id = 1};
+    return core_publish(core, core_find_stream(core, key()), body, &list, HEADROOM, 0, &origin);
+}
+
 static void subscribe(unsigned reactor, struct subscription *sub, enum start_kind start,
                       uint64_t offset) {
     struct core *core = &world->cores[reactor];
@@ -262,6 +274,23 @@ static void drop_old_keeps_the_newest_and_counts_items(void **) {
     assert_int_equal(sub.dropped_items, 4);
     assert_int_equal(counter_get(&world->cores[0].counters.dropped_old_items), 4);
     assert_string_equal(take(0, &sub), "efgh");
+    leave(0, &sub);
+    destroy();
+}
+
+static void empty_items_take_room_and_give_it_back(void **) {
+    struct subscription sub;
+    build(1, QUEUE_DROP_NEW, 64);
+    subscribe(0, &sub, START_NONE, 0);
+    sub.bytes_max = 2 * (4 + 100 * 4);
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(publish_empty_items(0, 100));
+    assert_int_equal(sub.dropped_items, 100);
+    assert_int_equal(sub.live_bytes, sub.bytes_max);
+    struct queued_batch entry;
+    while (subscription_pop(&sub, &entry))
+        buf_unref(entry.block);
+    assert_int_equal(sub.live_bytes, 0);
     leave(0, &sub);
     destroy();
 }
@@ -441,6 +470,7 @@ int main(void) {
         cmocka_unit_test(a_refused_start_leaves_nothing_attached),
         cmocka_unit_test(drop_new_keeps_the_oldest_and_counts_items),
         cmocka_unit_test(drop_old_keeps_the_newest_and_counts_items),
+        cmocka_unit_test(empty_items_take_room_and_give_it_back),
         cmocka_unit_test(history_takes_no_room_from_what_is_live),
         cmocka_unit_test(block_holds_publishes_until_there_is_room_and_loses_nothing),
         cmocka_unit_test(a_reactor_that_does_not_keep_up_holds_publishers_back),

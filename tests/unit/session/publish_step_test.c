@@ -367,8 +367,20 @@ static void a_publish_over_the_whole_budget_goes_when_it_is_alone(void **) {
     world_end(world);
 }
 
+static void many_small_publishes_use_up_the_budget_as_few_large_ones_do(void **) {
+    begin_tight(4 * (4 + 4 + 1 + PUBLISH_CHARGE_BYTES), 1u << 20, false);
+    struct peer_stream *stream = open_ready(world, peer, WORLD_ALL);
+    for (uint64_t id = 1; id <= 5; id++)
+        SAY(stream, .flags = FRAME_PUBLISH_ACKED, .request_id = id, .stream = remote);
+    assert_int_equal(counter_get(&counters()->publish_frames), 4);
+    world_settle(world);
+    for (uint64_t id = 1; id <= 5; id++)
+        hear_ack(stream, id, true);
+    world_end(world);
+}
+
 static void the_budget_of_a_stream_that_ended_goes_back_to_its_connection(void **) {
-    begin_tight(100, 1000, false);
+    begin_tight(1200, 10000, false);
     struct peer_stream *first = open_ready(world, peer, WORLD_ALL);
     SAY(first, .stream = remote, .item_bytes = 90);
     peer_send(first, slice_of(NULL, 0), true);
@@ -451,6 +463,7 @@ int main(void) {
         cmocka_unit_test(without_budget_an_unacknowledged_publish_is_dropped_and_counted),
         cmocka_unit_test(without_budget_an_unacknowledged_publish_waits_where_it_is_set_so),
         cmocka_unit_test(a_publish_over_the_whole_budget_goes_when_it_is_alone),
+        cmocka_unit_test(many_small_publishes_use_up_the_budget_as_few_large_ones_do),
         cmocka_unit_test(the_budget_of_a_stream_that_ended_goes_back_to_its_connection),
         cmocka_unit_test(budget_that_comes_free_wakes_who_waits_on_another_connection),
         cmocka_unit_test(a_waiting_stream_whose_connection_closes_leaves_nothing),
