@@ -6,7 +6,8 @@
  * A request for a key of this reactor is answered at once: nothing is allocated but the entry of a
  * put, and the answers of a turn are written one after the other into the stream's reply block. One
  * for a key of another reactor is answered when that has, while later requests overtake it; of
- * those so many may be under way, and no more is read until some are answered.
+ * those so many may be under way, and no more is read until some are answered. What a get will
+ * answer is not known before: it counts as much as the largest value that its stream got so far.
  */
 #include <stdlib.h>
 
@@ -19,6 +20,12 @@
 #define HANDLES_MIN 4u
 #define AWAITED_MAX 256u
 #define AWAITED_BYTES_MAX ((uint64_t)1 << 20)
+
+/* An awaited get counts a quarter of the value expected: 4 MiB of values are as much as 1 MiB of
+ * what was sent. Small values cost nobody the pace; the first gets of a stream go carefully. */
+#define VALUE_EXPECTED_BYTES_MIN ((uint64_t)8 << 10)
+#define VALUE_EXPECTED_BYTES_FIRST ((uint64_t)256 << 10)
+#define VALUE_BYTES_PER_CHARGE 4u
 
 /* Up to here a value is copied behind its reply's head; a longer one is sent from where it lies,
  * which keeps the entry from being written over until the client has it. */
@@ -177,6 +184,27 @@ static enum cache_op op_of(enum cache_frame_op op) {
     return op == CACHE_FRAME_GET ? CACHE_OP_GET : CACHE_OP_DELETE;
 }
 
+static uint64_t charge_of(const struct session *session,
+                          const struct cache_frame_request *request) {
+    uint64_t charge = request->key.len + request->value.len;
+    if (request->op != CACHE_FRAME_GET)
+        return charge;
+    uint64_t expected = session->value_expected_bytes == 0 ? VALUE_EXPECTED_BYTES_FIRST
+                                                           : session->value_expected_bytes;
+    return charge + expected / VALUE_BYTES_PER_CHARGE;
+}
+
+/* The first answer tells more than the guess did; later ones only raise it. */
+static void learn_from(struct session *session, const struct cache_answer *done) {
+    if (done->op != CACHE_OP_GET)
+        return;
+    uint64_t bytes = done->found ? done->value.len : 0;
+    if (bytes < VALUE_EXPECTED_BYTES_MIN)
+        bytes = VALUE_EXPECTED_BYTES_MIN;
+    if (session->value_expected_bytes < bytes)
+        session->value_expected_bytes = bytes;
+}
+
 static void run(struct session *session, const struct cache_frame_request *request) {
     struct server *server = session->server;
     counter_add(&server->counters.cache_requests, 1);
@@ -187,7 +215,7 @@ static void run(struct session *session, const struct cache_frame_request *reque
         .point = point,
         .origin = {.session = session->number,
                    .request_id = request->request_id,
-                   .admitted_bytes = request->key.len + request->value.len,
+                   .admitted_bytes = charge_of(session, request),
                    .cache_frame = true},
         .op = op_of(request->op),
         .entry_key = request->key,
@@ -237,6 +265,7 @@ void cache_frame_step_done(struct session *session, const struct cache_answer *d
     INVARIANT(session->frames_awaited > 0);
     session->frames_awaited--;
     session->frames_awaited_bytes -= done->origin.admitted_bytes;
+    learn_from(session, done);
     answer(session, done);
     if (session->state == SESSION_ENDING)
         session_end(session);

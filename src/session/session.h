@@ -119,7 +119,8 @@ struct session {
     struct cache_handle *handles; /* handle_capacity of them */
     uint32_t handle_capacity;
     uint32_t frames_awaited;       /* requests that other reactors have to answer */
-    uint64_t frames_awaited_bytes; /* their keys and values */
+    uint64_t frames_awaited_bytes; /* their keys and values; gets with a part of what they expect */
+    uint64_t value_expected_bytes; /* the largest that another reactor answered; 0: none yet */
 
     /* the subscribe whose answer is awaited */
     struct event_stream *subscribing;

@@ -406,6 +406,38 @@ static void no_more_than_so_many_bytes_are_on_their_way(void **) {
     world_end(world);
 }
 
+static void awaited(struct peer_stream *stream, const char *key, unsigned gets, uint32_t expect) {
+    for (unsigned i = 0; i < gets; i++)
+        say(stream, CACHE_FRAME_GET, key, i);
+    assert_in_range(session_of(stream)->frames_awaited, 1, expect);
+    world_settle(world);
+    for (unsigned i = 0; i < gets; i++)
+        (void)hear_reply(stream);
+    assert_int_equal(session_of(stream)->frames_awaited_bytes, 0);
+}
+
+/* One may always be on its way, of whatever size. */
+static void gets_of_large_values_are_awaited_by_what_they_answer(void **) {
+    static char large[5 << 20];
+    begin_with_cache(2, 32 << 20);
+    const char *key = far_key(open_bound(WORLD_ALL));
+    struct peer_stream *stream = open_bound(WORLD_ALL); /* that got nothing yet */
+    struct cache_frame_request put = {
+        .op = CACHE_FRAME_PUT, .key = slice_str(key), .value = slice_of(large, 1 << 20)};
+    say_request(stream, &put);
+    world_settle(world);
+    (void)hear_reply(stream);
+    awaited(stream, key, 50, 16); /* before the first answer */
+    awaited(stream, key, 50, 4);  /* 4 MiB of values */
+    put.value = slice_of(large, sizeof large);
+    say_request(stream, &put);
+    world_settle(world);
+    (void)hear_reply(stream);
+    awaited(stream, key, 20, 4);
+    awaited(stream, key, 20, 1);
+    world_end(world);
+}
+
 static void an_end_while_answers_are_awaited_comes_after_them(void **) {
     begin(2);
     struct peer_stream *stream = open_bound(WORLD_ALL);
@@ -621,6 +653,7 @@ int main(void) {
         cmocka_unit_test(requests_for_one_key_take_effect_in_their_order),
         cmocka_unit_test(no_more_than_so_many_answers_are_awaited_and_all_come),
         cmocka_unit_test(no_more_than_so_many_bytes_are_on_their_way),
+        cmocka_unit_test(gets_of_large_values_are_awaited_by_what_they_answer),
         cmocka_unit_test(an_end_while_answers_are_awaited_comes_after_them),
         cmocka_unit_test(a_client_that_leaves_while_answers_are_awaited_leaves_nothing),
         cmocka_unit_test(a_value_over_the_limit_is_refused),
