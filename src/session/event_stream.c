@@ -175,7 +175,7 @@ static bool window_open(const struct client_conn *conn) {
     return conn->quic->unacked_bytes < conn->server->settings.send_window_bytes;
 }
 
-void event_stream_pump(struct event_stream *event) {
+static void pump(struct event_stream *event) {
     struct server *server = event->server;
     struct quic_stream *stream = event->stream;
     struct queued_batch entry;
@@ -202,10 +202,21 @@ void event_stream_pump(struct event_stream *event) {
         quic_stream_finish(stream);
 }
 
+/* Nobody passes those who wait in line. */
+void event_stream_pump(struct event_stream *event) {
+    const struct event_stream *head = event->conn->window_head;
+    if (head != NULL && head != event && !subscription_is_empty(&event->sub)) {
+        join_window(event);
+        return;
+    }
+    leave_window(event);
+    pump(event);
+}
+
 void event_streams_go_on(struct client_conn *conn) {
     while (conn->window_head != NULL && window_open(conn)) {
         struct event_stream *event = conn->window_head;
         leave_window(event);
-        event_stream_pump(event);
+        pump(event);
     }
 }

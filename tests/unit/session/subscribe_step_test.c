@@ -326,6 +326,21 @@ static void a_window_that_opens_lets_all_subscriptions_go_on(void **) {
     world_end(world);
 }
 
+/* The acknowledgement comes on the stream that filled the window and has more. */
+static void who_waits_for_the_window_goes_before_who_filled_it(void **) {
+    struct peer_stream *first, *second = begin_with_a_full_window(&first);
+    struct peer_stream *from = open_ready(world, world_connect(world, 0), WORLD_ALL);
+    world_say_publish(from, &(struct world_publish){.item_bytes = 200, .fill = 'c'});
+    world_turn(world, 0);
+    peer_acknowledge(peer, SIZE_MAX);
+    world_turn(world, 0);
+    peer_take(peer, SIZE_MAX);
+    assert_string_equal(hear_events(second), "b");
+    world_settle(world);
+    assert_string_equal(hear_events(first), "ac");
+    world_end(world);
+}
+
 static void a_subscription_that_ends_leaves_its_window_to_the_others(void **) {
     struct peer_stream *first, *second = begin_with_a_full_window(&first);
     peer_refuse(first);
@@ -384,6 +399,7 @@ int main(void) {
         cmocka_unit_test(a_deleted_stream_ends_its_event_streams_after_what_is_queued),
         cmocka_unit_test(a_client_that_does_not_read_is_served_when_it_does),
         cmocka_unit_test(a_window_that_opens_lets_all_subscriptions_go_on),
+        cmocka_unit_test(who_waits_for_the_window_goes_before_who_filled_it),
         cmocka_unit_test(a_subscription_that_ends_leaves_its_window_to_the_others),
         cmocka_unit_test(leaving_before_the_answer_leaves_nothing),
         cmocka_unit_test(nothing_is_read_after_a_subscribe),
