@@ -151,6 +151,18 @@ static void hold_input(struct session *session, struct slice data) {
     }
 }
 
+/* What it held of the connection's budget is free again: whoever waits there looks again. */
+static void give_back_budget(struct session *session) {
+    struct client_conn *conn = session->conn;
+    conn->admitted_bytes -= session->admitted_bytes;
+    if (session->admitted_bytes == 0 || conn->waiting_sessions == 0)
+        return;
+    for (struct session *s = conn->sessions; s != NULL; s = s->conn_next) {
+        if (s->pause == PAUSE_ADMISSION)
+            session_schedule_resume(s);
+    }
+}
+
 void session_free(struct session *session) {
     struct server *server = session->server;
     struct client_conn *conn = session->conn;
@@ -175,7 +187,6 @@ void session_free(struct session *session) {
         conn->waiting_sessions--;
         server->waiting_sessions--;
     }
-    conn->admitted_bytes -= session->admitted_bytes;
     drop_body(session);
     drop_held(session);
     if (session->conn_prev != NULL)
@@ -184,6 +195,7 @@ void session_free(struct session *session) {
         conn->sessions = session->conn_next;
     if (session->conn_next != NULL)
         session->conn_next->conn_prev = session->conn_prev;
+    give_back_budget(session);
     principal_unref(session->principal);
     buf_unref(session->route_key);
     fanout_unref(session->route);

@@ -394,6 +394,22 @@ static void the_budget_of_a_stream_that_ended_goes_back_to_its_connection(void *
     world_end(world);
 }
 
+static void the_budget_of_a_stream_that_ended_wakes_who_waits_for_it(void **) {
+    begin_tight(1200, 10000, false);
+    struct peer_stream *first = open_ready(world, peer, WORLD_ALL);
+    struct peer_stream *second = open_ready(world, peer, WORLD_ALL);
+    SAY(first, .stream = remote, .item_bytes = 1000);
+    SAY(second, .flags = FRAME_PUBLISH_ACKED, .request_id = 2, .stream = remote);
+    assert_int_equal(counter_get(&counters()->publish_frames), 1);
+    peer_send(first, slice_of(NULL, 0), true);
+    peer_flush(peer);
+    world_turn(world, 0); /* nothing was answered yet */
+    assert_int_equal(counter_get(&counters()->publish_frames), 2);
+    world_settle(world);
+    hear_ack(second, 2, true);
+    world_end(world);
+}
+
 /* Nothing of its own is under way, so that only the other's answer can wake it. */
 static void budget_that_comes_free_wakes_who_waits_on_another_connection(void **) {
     begin_tight(100, 100, false);
@@ -465,6 +481,7 @@ int main(void) {
         cmocka_unit_test(a_publish_over_the_whole_budget_goes_when_it_is_alone),
         cmocka_unit_test(many_small_publishes_use_up_the_budget_as_few_large_ones_do),
         cmocka_unit_test(the_budget_of_a_stream_that_ended_goes_back_to_its_connection),
+        cmocka_unit_test(the_budget_of_a_stream_that_ended_wakes_who_waits_for_it),
         cmocka_unit_test(budget_that_comes_free_wakes_who_waits_on_another_connection),
         cmocka_unit_test(a_waiting_stream_whose_connection_closes_leaves_nothing),
         cmocka_unit_test(a_connection_that_takes_all_receive_memory_is_closed),
