@@ -37,6 +37,7 @@ struct origin {
     uint64_t session;    /* number of the session on its reactor */
     uint64_t request_id; /* the session's own count; of a cache frame the client's */
     uint64_t admitted_bytes;
+    uint32_t items;   /* of a publish */
     bool cache_frame; /* else a cache request in JSON */
 };
 

@@ -111,6 +111,7 @@ static enum admission admit(struct session *session, const struct publish *p) {
     }
     counter_add(&server->counters.ingress_waits, 1);
     session->pause = PAUSE_ADMISSION;
+    session->waiting_items = p->wants_ack ? 0 : p->list.count;
     session->conn->waiting_sessions++;
     server->waiting_sessions++;
     return ADMISSION_WAIT;
@@ -143,6 +144,7 @@ static bool submit(struct session *session, const struct publish *p,
         .session = session->number,
         .request_id = p->wants_ack ? session->owed_first + session->owed_count : OWED_NONE,
         .admitted_bytes = charge_of(p),
+        .items = p->list.count,
     };
     begin_ns = stage_begin(server);
     bool done = core_publish(&server->core, fanout, take_body(context), &p->list, headroom,

@@ -37,6 +37,8 @@ static void host_published(void *context, const struct origin *origin, enum feli
         session->conn->admitted_bytes -= origin->admitted_bytes;
     }
     wake_waiting(server);
+    if (err != FELIX_OK && origin->request_id == OWED_NONE)
+        counter_add(&server->counters.dropped_no_stream_items, origin->items);
     if (session != NULL && origin->request_id != OWED_NONE)
         reply_owed_done(session, origin->request_id, err);
 }

@@ -151,6 +151,21 @@ static void hold_input(struct session *session, struct slice data) {
     }
 }
 
+static void end_admission_wait(struct session *session) {
+    if (session->pause != PAUSE_ADMISSION)
+        return;
+    session->pause = PAUSE_NONE;
+    session->conn->waiting_sessions--;
+    session->server->waiting_sessions--;
+}
+
+/* The publish that waits will not enter any more. */
+static void give_up_admission(struct session *session) {
+    if (session->pause == PAUSE_ADMISSION)
+        counter_add(&session->server->counters.dropped_ingress_items, session->waiting_items);
+    end_admission_wait(session);
+}
+
 /* What it held of the connection's budget is free again: whoever waits there looks again. */
 static void give_back_budget(struct session *session) {
     struct client_conn *conn = session->conn;
@@ -183,10 +198,7 @@ void session_free(struct session *session) {
         if (server->resume_tail == session)
             server->resume_tail = before;
     }
-    if (session->pause == PAUSE_ADMISSION) {
-        conn->waiting_sessions--;
-        server->waiting_sessions--;
-    }
+    give_up_admission(session);
     drop_body(session);
     drop_held(session);
     if (session->conn_prev != NULL)
@@ -548,17 +560,9 @@ static bool rerun_waiting(struct session *session) {
                      slice_of(session->body->data + SESSION_BODY_AT, session->frame.body_bytes));
 }
 
-static void end_admission_wait(struct session *session) {
-    if (session->pause != PAUSE_ADMISSION)
-        return;
-    session->pause = PAUSE_NONE;
-    session->conn->waiting_sessions--;
-    session->server->waiting_sessions--;
-}
-
 void session_resume(struct session *session) {
     if (session->state != SESSION_NEW && session->state != SESSION_READY) {
-        end_admission_wait(session);
+        give_up_admission(session);
         quic_stream_consume(session->stream, session->held_bytes);
         drop_held(session);
         drop_body(session);

@@ -91,6 +91,7 @@ struct session {
     struct buf *body; /* SESSION_BODY_AT bytes of headroom, then the body so far */
     size_t body_have;
     enum pause_reason pause;
+    uint32_t waiting_items;  /* of the unacknowledged publish that waits for admission, else 0 */
     uint64_t admitted_bytes; /* of publishes that the core has not answered */
     /* Input that came while paused: a chain of chunks, all full but the last. NULL: none. */
     struct buf *held, *held_last;

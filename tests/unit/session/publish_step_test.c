@@ -437,6 +437,39 @@ static void a_waiting_stream_whose_connection_closes_leaves_nothing(void **) {
     world_end(world);
 }
 
+/* ---- what is dropped late is counted, too ---- */
+
+static void a_publish_whose_stream_is_gone_at_its_owner_is_counted(void **) {
+    begin_tight(1u << 20, 1u << 20, false);
+    struct peer_stream *stream = open_ready(world, peer, WORLD_ALL);
+    SAY(stream, .stream = remote, .count = 3);
+    SAY(stream, .flags = FRAME_PUBLISH_ACKED, .request_id = 1, .stream = remote, .count = 2);
+    world_remove_stream(world, "t1", remote);
+    world_settle(world);
+    hear_message(stream, MESSAGE_PUBLISH_ERROR, NULL); /* who is told counts for itself */
+    assert_int_equal(counter_get(&counters()->dropped_no_stream_items), 3);
+    world_end(world);
+}
+
+static void a_publish_that_waits_when_its_stream_ends_is_counted(void **) {
+    for (unsigned i = 0; i < 3; i++) {
+        begin_tight(100, 1000, true);
+        struct peer_stream *stream = open_ready(world, peer, WORLD_ALL);
+        SAY(stream, .stream = remote);
+        SAY(stream, .flags = i == 2 ? FRAME_PUBLISH_ACKED : 0, .stream = remote, .count = 3);
+        assert_int_equal(counter_get(&counters()->publish_frames), 1);
+        if (i == 0)
+            peer_close(peer);
+        else
+            peer_reset(stream);
+        world_turn(world, 0);
+        assert_int_equal(counter_get(&counters()->dropped_ingress_items), i == 2 ? 0 : 3);
+        world_settle(world);
+        assert_int_equal(counter_get(&counters()->dropped_ingress_items), i == 2 ? 0 : 3);
+        world_end(world);
+    }
+}
+
 static void a_connection_that_takes_all_receive_memory_is_closed(void **) {
     struct world_options options = world_options();
     options.server.recv_memory_bytes = (uint64_t)100 << 10;
@@ -484,6 +517,8 @@ int main(void) {
         cmocka_unit_test(the_budget_of_a_stream_that_ended_wakes_who_waits_for_it),
         cmocka_unit_test(budget_that_comes_free_wakes_who_waits_on_another_connection),
         cmocka_unit_test(a_waiting_stream_whose_connection_closes_leaves_nothing),
+        cmocka_unit_test(a_publish_whose_stream_is_gone_at_its_owner_is_counted),
+        cmocka_unit_test(a_publish_that_waits_when_its_stream_ends_is_counted),
         cmocka_unit_test(a_connection_that_takes_all_receive_memory_is_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
