@@ -42,8 +42,8 @@ static struct world_options options_of(uint8_t byte) {
     options.core.queue_policy = (enum queue_policy)((byte >> 1 & 3) % 3);
     options.server.ingress_wait = (byte & 8) != 0;
     if ((byte & 16) != 0) {
-        options.server.conn_inflight_bytes = 64;
-        options.server.total_inflight_bytes = 100;
+        options.server.conn_inflight_bytes = 64 + 2 * PUBLISH_CHARGE_BYTES;
+        options.server.total_inflight_bytes = 100 + 3 * PUBLISH_CHARGE_BYTES;
         options.server.recv_memory_bytes = 100000;
     }
     if ((byte & 32) != 0) {

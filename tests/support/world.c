@@ -243,7 +243,7 @@ static void check_accounts(const struct server *server) {
     INVARIANT(server->unauth_head == NULL && server->unauth_tail == NULL);
     INVARIANT(server->resume_head == NULL && server->resume_tail == NULL);
     INVARIANT(server->admitted_bytes == 0 && server->waiting_sessions == 0);
-    INVARIANT(server->recv_held_bytes == 0);
+    INVARIANT(server->recv_held_bytes == 0 && server->unauth_held_bytes == 0);
     INVARIANT(counter_get(&server->counters.sessions_now) == 0);
     INVARIANT(counter_get(&server->counters.event_streams_now) == 0);
     INVARIANT(counter_get(&server->counters.conns_now) == 0);
