@@ -24,7 +24,7 @@
 
 #define NAP_NS (2 * NS_PER_MS) /* well below the 25 ms that a peer waits for acknowledgements */
 #define TRIES_PER_CLOCK 64
-#define SERVE_TURNS_MAX 4 /* the first sends, as far as the network takes it at once */
+#define SERVE_TURNS_MAX 16 /* the first sends, as far as the network takes it at once */
 #define HOLDS_ENDING 0x80000000u
 
 /* The clients whose turns this thread runs, innermost first: a callback of one may wait for an
