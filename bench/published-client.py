@@ -11,6 +11,7 @@ the broker is compared with itself, which shows what chance does.
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import threading
@@ -85,9 +86,9 @@ def main() -> None:
         for threads in (1, 8):
             cpu_us: dict[Path, list[float]] = {ours: [], other: []}
             got = in_turns(lambda mine: run(ours if mine else other, put, threads, cpu_us), options.pairs)  # noqa: B023
-            cpu = " and ".join(f"{sorted(cpu_us[which])[len(cpu_us[which]) // 2]:.1f}" for which in (ours, other))
+            cpu = " and ".join(f"{statistics.median(cpu_us[which]):.1f}" for which in (ours, other))
             print(f"| {name}, {threads} at a time | {got.one:,.0f}/s | {got.other:,.0f}/s "
-                  f"| {got.ratio:.2f} ({got.low:.2f} to {got.high:.2f}) | {cpu} |", flush=True)  # fmt: skip
+                  f"| {got.ratio_text()} | {cpu} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

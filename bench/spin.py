@@ -86,7 +86,7 @@ def main() -> None:
             with busy_processes(busy):
                 got = in_turns(lambda spin: figure_of(case, spin), options.pairs)  # noqa: B023 (called at once)
             print(f"| {case.name} | {busy} | {got.one:,.0f}{case.unit} | {got.other:,.0f}{case.unit} "
-                  f"| {got.ratio:.2f} ({got.low:.2f} to {got.high:.2f}) |", flush=True)  # fmt: skip
+                  f"| {got.ratio_text()} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

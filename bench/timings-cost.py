@@ -39,7 +39,7 @@ def main():
         got = in_turns(lambda on: member_of(arguments, member, not on), pairs)  # noqa: B023 (called at once)
         unit = " us" if member == "p50_us" else "/s"
         print(f"| {name} | {got.one:,.0f}{unit} | {got.other:,.0f}{unit} "
-              f"| {got.ratio:.3f} ({got.low:.3f} to {got.high:.3f}) |")  # fmt: skip
+              f"| {got.ratio_text(3)} |")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ class Pairs(NamedTuple):
     ratio: float
     high: float
 
+    def ratio_text(self, digits: int = 2) -> str:
+        return f"{self.ratio:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
 
 def in_turns(run: Callable[[bool], float], pairs: int) -> Pairs:
     """Calls run(True) and run(False) `pairs` times each (at least twice), in changing order."""

@@ -35,21 +35,17 @@ static enum felix_err check_blocking(struct felix_client *client, const char *wh
     return FELIX_OK;
 }
 
-static struct client_call *call_of(struct io_command *command) {
-    return (struct client_call *)((char *)command - offsetof(struct client_call, command));
-}
-
 /* ---- flush ---- */
 
 struct client_flush {
-    struct client_call call; /* first: call_of gives the flush */
+    struct client_call call; /* first: client_call_of gives the flush */
     struct client_flush *next;
     struct publisher_mark *marks;
     uint64_t due_ns;
 };
 
 static void run_flush(struct felix_client *client, struct io_command *command) {
-    struct client_flush *flush = (struct client_flush *)call_of(command);
+    struct client_flush *flush = (struct client_flush *)client_call_of(command);
     if (client->closing) {
         client_call_answer(&flush->call, FELIX_CLOSED, "the client is closed");
         return;
@@ -113,7 +109,7 @@ static uint64_t expire_flushes(struct felix_client *client, uint64_t now_ns) {
 /* The protocol has no ping of its own; the shortest question that a broker answers is `auth` on a
  * new stream. */
 struct client_ping {
-    struct client_call call; /* first: call_of gives the ping */
+    struct client_call call; /* first: client_call_of gives the ping */
     struct client_ping *next;
     struct lane *lane;
     uint64_t start_ns, rtt_ns, due_ns;
@@ -150,7 +146,7 @@ static const struct lane_ops ping_ops = {
 };
 
 static void run_ping(struct felix_client *client, struct io_command *command) {
-    struct client_ping *ping = (struct client_ping *)call_of(command);
+    struct client_ping *ping = (struct client_ping *)client_call_of(command);
     struct link *link = &client->links[POOL_PUBLISH][0];
     if (client->closing) {
         client_call_answer(&ping->call, FELIX_CLOSED, "the client is closed");

@@ -119,16 +119,13 @@ void client_refused(struct felix_client *client, struct slice datagram) {
 }
 
 static void run_opening(struct felix_client *client, struct io_command *command) {
-    client->opening =
-        (struct client_call *)((char *)command - offsetof(struct client_call, command));
+    client->opening = client_call_of(command);
     publisher_open_first(client);
 }
 
 static void stop_opening(struct felix_client *client, struct io_command *command) {
     opening_answer(client, FELIX_TIMED_OUT, "no answer");
-    client_call_answer(
-        (struct client_call *)((char *)command - offsetof(struct client_call, command)), FELIX_OK,
-        "");
+    client_call_answer(client_call_of(command), FELIX_OK, "");
 }
 
 /* Wait for the first stream until `deadline_ns`. */

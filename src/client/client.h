@@ -77,6 +77,11 @@ struct felix_client {
     uint64_t closing_due_ns; /* UINT64_MAX unless closing */
 };
 
+/** The call whose command this is. */
+static inline struct client_call *client_call_of(struct io_command *command) {
+    return (struct client_call *)((char *)command - offsetof(struct client_call, command));
+}
+
 /** Begin a call on this stack: next it is posted, then waited for. */
 void client_call_begin(struct felix_client *client, struct client_call *call);
 /** Wait for the answer to a call that was posted; sets the thread's last error. */

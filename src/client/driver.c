@@ -99,7 +99,9 @@ static void trim_at_thread_end(void) {
 /* What is due next may wait for the end of a nap, but not data that waits for the pacer: the next
  * packets would wait behind it, nap by nap. */
 static uint64_t latest_turn_ns(const struct client_io *io) {
-    return io->paced || io->due_ns == LOOP_NO_DEADLINE ? io->due_ns : io->due_ns + NAP_NS;
+    if (io->due_ns == LOOP_NO_DEADLINE || quic_endpoint_is_paced(io->endpoint))
+        return io->due_ns;
+    return io->due_ns + NAP_NS;
 }
 
 /* Would the background thread wake too late for what is due then at the latest? */

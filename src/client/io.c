@@ -313,7 +313,6 @@ uint64_t io_turn(struct felix_client *client, struct io_watch *watch) {
     if (unsent)
         due_ns = 0;
     io->due_ns = io->timer_due_ns < due_ns ? io->timer_due_ns : due_ns;
-    io->paced = quic_endpoint_is_paced(io->endpoint);
     /* Where something came, more may have come: the next turn looks before this thread sleeps. */
     io->readable = more || received || unsent;
     return io->readable ? 0 : io->due_ns;

@@ -39,7 +39,6 @@ struct client_io {
     uint64_t now_ns;                    /* of this turn */
     uint64_t timer_due_ns;              /* earliest timer of ours; a scan finds whose */
     uint64_t due_ns;                    /* of the next turn, if nothing comes; 0: at once */
-    bool paced;                         /* data waits for its time: due_ns is to be kept */
     bool readable;                      /* look at the socket before sleeping */
     bool stop;
 };

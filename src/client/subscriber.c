@@ -395,8 +395,7 @@ struct leave_call {
 };
 
 static void run_leave(struct felix_client *client, struct io_command *command) {
-    struct client_call *call =
-        (struct client_call *)((char *)command - offsetof(struct client_call, command));
+    struct client_call *call = client_call_of(command);
     struct leave_call *leave = (struct leave_call *)call;
     subscription_leave(leave->subscription);
     client_call_answer(call, FELIX_OK, "");

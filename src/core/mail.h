@@ -29,7 +29,7 @@ struct mail {
     enum mail_kind kind;
     unsigned from;        /* reactor */
     uint64_t incarnation; /* of the stream that it is about, where it is about one */
-    struct buf *key; /* the object's key (registry.h); one reference; NULL where it is about none */
+    struct buf *key;      /* the object's key (registry.h); one reference; NULL for MAIL_NODE */
 };
 
 /* Who wants to know how a publish or cache request ended. */

@@ -231,15 +231,15 @@ static void trim_rings(struct core *core, struct fanout *fanout) {
     }
 }
 
-static void append(struct core *core, struct fanout *fanout, struct buf *body,
-                   const struct payload_list *list, size_t headroom, uint64_t read_ns) {
+static void append(struct core *core, struct fanout *fanout, const struct pending_publish *what) {
+    const struct payload_list *list = &what->list;
     struct delivery delivery = {.core = core, .fanout = fanout};
     size_t before = fanout->topic.ring_bytes;
     counter_add(&core->counters.publish_batches, 1);
     counter_add(&core->counters.publish_items, list->count);
     counter_add(&core->counters.publish_bytes, list->payload_bytes);
-    topic_publish(&fanout->topic, &core->settings.topic, body, list, headroom, read_ns, deliver,
-                  &delivery);
+    topic_publish(&fanout->topic, &core->settings.topic, what->body, list, what->headroom,
+                  what->read_ns, deliver, &delivery);
     core->ring_bytes += fanout->topic.ring_bytes - before;
     if (core->ring_bytes > core->settings.replay_total_bytes_max)
         trim_rings(core, fanout);
@@ -318,10 +318,21 @@ static bool is_held_up(const struct core *core, const struct fanout *fanout) {
     return false;
 }
 
+/* Whether it was appended; else it waits behind those that do. Takes the reference of its body. */
+static bool append_or_park(struct core *core, struct fanout *fanout,
+                           const struct pending_publish *what) {
+    if (fanout->pending_head != NULL || is_held_up(core, fanout)) {
+        park(core, fanout, what);
+        return false;
+    }
+    append(core, fanout, what);
+    return true;
+}
+
 static void go_on(struct core *core, struct fanout *fanout) {
     while (fanout->pending_head != NULL && !is_held_up(core, fanout)) {
         struct pending_publish *pending = unpark(core, fanout);
-        append(core, fanout, pending->body, &pending->list, pending->headroom, pending->read_ns);
+        append(core, fanout, pending);
         answer_published(core, pending->from, fanout->key, &pending->origin, FELIX_OK);
         free(pending);
     }
@@ -353,18 +364,13 @@ bool core_publish(struct core *core, struct fanout *fanout, struct buf *body,
                   const struct payload_list *list, size_t headroom, uint64_t read_ns,
                   const struct origin *origin) {
     if (fanout->owner == core->reactor) {
-        if (fanout->pending_head == NULL && !is_held_up(core, fanout)) {
-            append(core, fanout, body, list, headroom, read_ns);
-            return true;
-        }
-        park(core, fanout,
-             &(struct pending_publish){.origin = *origin,
-                                       .from = core->reactor,
-                                       .body = body,
-                                       .list = *list,
-                                       .headroom = headroom,
-                                       .read_ns = read_ns});
-        return false;
+        return append_or_park(core, fanout,
+                              &(struct pending_publish){.origin = *origin,
+                                                        .from = core->reactor,
+                                                        .body = body,
+                                                        .list = *list,
+                                                        .headroom = headroom,
+                                                        .read_ns = read_ns});
     }
     struct mail_publish *mail = (struct mail_publish *)mail_new(core, MAIL_PUBLISH, sizeof *mail,
                                                                 fanout->key, fanout->incarnation);
@@ -489,18 +495,14 @@ static void on_publish(struct core *core, struct mail_publish *mail) {
     }
     struct buf *body = mail->body;
     mail->body = NULL;
-    if (fanout->pending_head != NULL || is_held_up(core, fanout)) {
-        park(core, fanout,
-             &(struct pending_publish){.origin = mail->origin,
-                                       .from = mail->mail.from,
-                                       .body = body,
-                                       .list = mail->list,
-                                       .headroom = mail->headroom,
-                                       .read_ns = mail->read_ns});
-        return;
-    }
-    append(core, fanout, body, &mail->list, mail->headroom, mail->read_ns);
-    answer_published(core, mail->mail.from, fanout->key, &mail->origin, FELIX_OK);
+    if (append_or_park(core, fanout,
+                       &(struct pending_publish){.origin = mail->origin,
+                                                 .from = mail->mail.from,
+                                                 .body = body,
+                                                 .list = mail->list,
+                                                 .headroom = mail->headroom,
+                                                 .read_ns = mail->read_ns}))
+        answer_published(core, mail->mail.from, fanout->key, &mail->origin, FELIX_OK);
 }
 
 static void on_subscribe(struct core *core, const struct mail_subscribe *mail) {

@@ -769,14 +769,15 @@ static void train_add(struct quic_conn *conn, struct train *train, const ngtcp2_
         train_send(conn, train);
         memmove(train->memory, train->memory + at, len);
     }
-    if (train->segments == 0) {
+    bool probe = false;
+    if (train->segments == 0) { /* none behind the first is larger */
+        probe = len > ngtcp2_conn_get_path_max_tx_udp_payload_size(conn->conn);
         train->segment_bytes = len;
         train->local = local;
         train->peer = peer;
     }
     train->used += len;
     train->segments++;
-    bool probe = len > ngtcp2_conn_get_path_max_tx_udp_payload_size(conn->conn);
     bool full = probe || len < train->segment_bytes || train->segments == UDP_GSO_SEGMENTS_MAX ||
                 train->used + train->segment_bytes > UDP_GSO_BYTES_MAX;
     if (full)

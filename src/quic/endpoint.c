@@ -49,25 +49,25 @@ enum felix_err quic_endpoint_new(const struct quic_endpoint_options *options,
     return FELIX_OK;
 }
 
-void quic_endpoint_free(struct quic_endpoint *endpoint) {
-    if (endpoint == NULL)
-        return;
+static void forget_dirty(struct quic_endpoint *endpoint) {
     while (endpoint->dirty_head != NULL) {
         endpoint->dirty_head->dirty = false;
         endpoint->dirty_head = endpoint->dirty_head->dirty_next;
     }
     endpoint->dirty_tail = NULL;
+}
+
+void quic_endpoint_free(struct quic_endpoint *endpoint) {
+    if (endpoint == NULL)
+        return;
+    forget_dirty(endpoint);
     for (struct quic_conn *conn = endpoint->conns; conn != NULL; conn = endpoint->conns) {
         struct quic_conn *next = conn->all_next;
         if (!conn->told_closed && conn->close.err == FELIX_OK)
             conn->close.err = FELIX_CLOSED;
         conn_free(conn);
         endpoint->conns = next;
-        while (endpoint->dirty_head != NULL) {
-            endpoint->dirty_head->dirty = false;
-            endpoint->dirty_head = endpoint->dirty_head->dirty_next;
-        }
-        endpoint->dirty_tail = NULL;
+        forget_dirty(endpoint);
     }
     cid_table_deinit(&endpoint->cids);
     udp_close(&endpoint->udp);

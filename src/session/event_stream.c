@@ -175,10 +175,16 @@ static bool window_open(const struct client_conn *conn) {
     return conn->quic->unacked_bytes < conn->server->settings.send_window_bytes;
 }
 
-static void pump(struct event_stream *event) {
+void event_stream_pump(struct event_stream *event) {
     struct server *server = event->server;
     struct quic_stream *stream = event->stream;
+    const struct event_stream *head = event->conn->window_head;
     struct queued_batch entry;
+    if (head != NULL && head != event && !subscription_is_empty(&event->sub)) {
+        join_window(event); /* nobody passes those who wait in line */
+        return;
+    }
+    leave_window(event);
     if (!subscription_is_empty(&event->sub)) {
         uint64_t begin_ns = stage_begin(server);
         while (stream->unsent_bytes < EVENT_UNSENT_BYTES && window_open(event->conn) &&
@@ -202,21 +208,7 @@ static void pump(struct event_stream *event) {
         quic_stream_finish(stream);
 }
 
-/* Nobody passes those who wait in line. */
-void event_stream_pump(struct event_stream *event) {
-    const struct event_stream *head = event->conn->window_head;
-    if (head != NULL && head != event && !subscription_is_empty(&event->sub)) {
-        join_window(event);
-        return;
-    }
-    leave_window(event);
-    pump(event);
-}
-
 void event_streams_go_on(struct client_conn *conn) {
-    while (conn->window_head != NULL && window_open(conn)) {
-        struct event_stream *event = conn->window_head;
-        leave_window(event);
-        pump(event);
-    }
+    while (conn->window_head != NULL && window_open(conn))
+        event_stream_pump(conn->window_head);
 }

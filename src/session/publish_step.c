@@ -166,8 +166,7 @@ static bool submit(struct session *session, const struct publish *p,
 static struct buf *take_session_body(void *context) {
     struct session *session = context;
     struct buf *body = session->body;
-    session->server->recv_held_bytes -= body->capacity;
-    session->memory_bytes -= body->capacity;
+    session_hold_memory(session, -(ptrdiff_t)body->capacity);
     session->body = NULL;
     return body;
 }

@@ -19,12 +19,7 @@ static void wake_waiting(struct server *server) {
     if (server->waiting_sessions == 0)
         return;
     for (struct client_conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        if (conn->waiting_sessions == 0)
-            continue;
-        for (struct session *s = conn->sessions; s != NULL; s = s->conn_next) {
-            if (s->pause == PAUSE_ADMISSION)
-                session_schedule_resume(s);
-        }
+        sessions_wake_waiting(conn);
     }
 }
 

@@ -81,7 +81,7 @@ static bool unauthenticated_over_share(const struct server *server) {
     return server->unauth_held_bytes > (share > frame ? share : frame);
 }
 
-static void hold_memory(struct session *session, ptrdiff_t bytes) {
+void session_hold_memory(struct session *session, ptrdiff_t bytes) {
     struct server *server = session->server;
     session->memory_bytes += (uint64_t)bytes;
     server->recv_held_bytes += (uint64_t)bytes;
@@ -96,7 +96,7 @@ static void hold_memory(struct session *session, ptrdiff_t bytes) {
 
 static void drop_body(struct session *session) {
     if (session->body != NULL) {
-        hold_memory(session, -(ptrdiff_t)session->body->capacity);
+        session_hold_memory(session, -(ptrdiff_t)session->body->capacity);
         buf_unref(session->body);
         session->body = NULL;
     }
@@ -108,7 +108,7 @@ static void drop_body(struct session *session) {
 
 static void drop_first_held(struct session *session) {
     struct buf *chunk = session->held;
-    hold_memory(session, -(ptrdiff_t)chunk->capacity);
+    session_hold_memory(session, -(ptrdiff_t)chunk->capacity);
     session->held = chunk->next;
     session->held_at = 0;
     if (session->held == NULL)
@@ -134,7 +134,7 @@ static void add_held_chunk(struct session *session, size_t wanted_bytes) {
         session->held_last->next = chunk;
     session->held_last = chunk;
     session->held_end = 0;
-    hold_memory(session, (ptrdiff_t)chunk->capacity);
+    session_hold_memory(session, (ptrdiff_t)chunk->capacity);
 }
 
 static void hold_input(struct session *session, struct slice data) {
@@ -166,16 +166,21 @@ static void give_up_admission(struct session *session) {
     end_admission_wait(session);
 }
 
-/* What it held of the connection's budget is free again: whoever waits there looks again. */
-static void give_back_budget(struct session *session) {
-    struct client_conn *conn = session->conn;
-    conn->admitted_bytes -= session->admitted_bytes;
-    if (session->admitted_bytes == 0 || conn->waiting_sessions == 0)
+void sessions_wake_waiting(struct client_conn *conn) {
+    if (conn->waiting_sessions == 0)
         return;
     for (struct session *s = conn->sessions; s != NULL; s = s->conn_next) {
         if (s->pause == PAUSE_ADMISSION)
             session_schedule_resume(s);
     }
+}
+
+/* What it held of the connection's budget is free again: whoever waits there looks again. */
+static void give_back_budget(struct session *session) {
+    struct client_conn *conn = session->conn;
+    conn->admitted_bytes -= session->admitted_bytes;
+    if (session->admitted_bytes > 0)
+        sessions_wake_waiting(conn);
 }
 
 void session_free(struct session *session) {
@@ -424,10 +429,10 @@ static void collect_body(struct session *session, struct reader *in) {
         if (session->body != NULL) {
             memcpy(larger->data + SESSION_BODY_AT, session->body->data + SESSION_BODY_AT,
                    session->body_have);
-            hold_memory(session, -(ptrdiff_t)session->body->capacity);
+            session_hold_memory(session, -(ptrdiff_t)session->body->capacity);
             buf_unref(session->body);
         }
-        hold_memory(session, (ptrdiff_t)larger->capacity);
+        session_hold_memory(session, (ptrdiff_t)larger->capacity);
         session->body = larger;
     }
     memcpy(session->body->data + SESSION_BODY_AT + session->body_have, part.data, part.len);

@@ -155,6 +155,11 @@ void session_input(struct session *session, struct slice data, bool fin);
 /** Go on after a pause. */
 void session_resume(struct session *session);
 void session_schedule_resume(struct session *session);
+/** The same for all sessions of a connection that wait for admission. */
+void sessions_wake_waiting(struct client_conn *conn);
+/** Count blocks of received data that a session holds, or, negative, holds no longer. The
+ * connection that exceeds what may be held is closed. */
+void session_hold_memory(struct session *session, ptrdiff_t bytes);
 /** No more input; finish after the owed replies. */
 void session_end(struct session *session);
 /** End now, replies that were written first. The stream's other half is refused. */

@@ -164,12 +164,18 @@ static void spins_in_vain_become_rare_until_one_finds_something(void **state) {
     assert_int_equal(loop.spin.misses, 0);
 }
 
+/* A pipe whose reading end, ends[0], is watched by `in`. */
+static void watch_pipe(int ends[2], struct watched *in) {
+    assert_int_equal(pipe(ends), 0);
+    *in = (struct watched){.source = {.fd = ends[0], .on_ready = on_watched}};
+    assert_int_equal(loop_add(&loop, &in->source, EPOLLIN), FELIX_OK);
+}
+
 static void who_slept_a_little_too_early_spins_longer_the_next_time(void **state) {
     (void)state;
     int ends[2];
-    assert_int_equal(pipe(ends), 0);
-    struct watched in = {.source = {.fd = ends[0], .on_ready = on_watched}};
-    assert_int_equal(loop_add(&loop, &in.source, EPOLLIN), FELIX_OK);
+    struct watched in;
+    watch_pipe(ends, &in);
     loop.spin_ns = FAR_NS;
     loop.spin.misses = 10;
     loop.spin.skips = 5;
@@ -230,9 +236,8 @@ static void spinning_ends_after_its_time(void **state) {
 static void a_ready_descriptor_is_reported_until_removed(void **state) {
     (void)state;
     int ends[2];
-    assert_int_equal(pipe(ends), 0);
-    struct watched in = {.source = {.fd = ends[0], .on_ready = on_watched}};
-    assert_int_equal(loop_add(&loop, &in.source, EPOLLIN), FELIX_OK);
+    struct watched in;
+    watch_pipe(ends, &in);
     loop_wait(&loop, clock_now_ns(), NULL, NULL);
     assert_int_equal(in.calls, 0);
 

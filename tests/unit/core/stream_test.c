@@ -152,6 +152,14 @@ static void subscribe(unsigned reactor, struct subscription *sub, enum start_kin
     core_subscribe(core, core_find_stream(core, key()), sub, start, offset);
 }
 
+/* From the reactor, of two, that does not own the stream; returns the one that does. */
+static unsigned subscribe_elsewhere(struct subscription *sub) {
+    unsigned owner = core_find_stream(&world->cores[0], key())->owner;
+    subscribe(1 - owner, sub, START_NONE, 0);
+    settle();
+    return owner;
+}
+
 /* Everything in the queue as text; pops it. */
 static const char *take(unsigned reactor, struct subscription *sub) {
     static char text[256];
@@ -341,9 +349,7 @@ static void block_holds_publishes_until_there_is_room_and_loses_nothing(void **)
 static void a_reactor_that_does_not_keep_up_holds_publishers_back(void **) {
     struct subscription sub;
     build(2, QUEUE_BLOCK, 2000);
-    unsigned owner = core_find_stream(&world->cores[0], key())->owner;
-    subscribe(1 - owner, &sub, START_NONE, 0);
-    settle();
+    unsigned owner = subscribe_elsewhere(&sub);
     uint32_t done = 0;
     while (done < 1000 && publish(owner, 1, 'a')) {
         done++;
@@ -362,10 +368,8 @@ static void a_reactor_that_does_not_keep_up_holds_publishers_back(void **) {
 static void drops_for_a_reactor_that_does_not_keep_up_are_counted(void **) {
     struct subscription subs[2];
     build(2, QUEUE_DROP_NEW, 2000);
-    unsigned owner = core_find_stream(&world->cores[0], key())->owner;
-    for (unsigned i = 0; i < 2; i++)
-        subscribe(1 - owner, &subs[i], START_NONE, 0);
-    settle();
+    unsigned owner = subscribe_elsewhere(&subs[0]);
+    (void)subscribe_elsewhere(&subs[1]);
     for (unsigned i = 0; i < 500; i++) {
         assert_true(publish(owner, 1, 'a'));
         core_tick(&world->cores[owner]);
@@ -451,9 +455,7 @@ static void a_new_stream_does_not_count_a_subscription_of_the_old_one(void **) {
 static void a_new_stream_is_not_held_up_by_a_queue_of_the_old_one(void **) {
     struct subscription sub;
     build(2, QUEUE_BLOCK, 1);
-    unsigned owner = core_find_stream(&world->cores[0], key())->owner;
-    subscribe(1 - owner, &sub, START_NONE, 0);
-    settle();
+    unsigned owner = subscribe_elsewhere(&sub);
     (void)publish(owner, 2, 'a');
     (void)deliver_to(1 - owner); /* the queue is full, and the owner has yet to hear it */
     replace_stream();

@@ -4,6 +4,11 @@
 static struct world *world;
 static struct peer *peer;
 
+static struct message plain_auth(void) {
+    return (struct message){
+        .type = MESSAGE_AUTH, .tenant = world_tenant(WORLD_ALL), .token = world_token(WORLD_ALL)};
+}
+
 static void begin(void) {
     struct world_options options = world_options();
     world = world_begin(&options);
@@ -27,8 +32,7 @@ static void a_good_token_is_answered_with_what_the_broker_can(void **) {
 static void a_client_without_flags_hears_a_plain_ok(void **) {
     begin();
     struct peer_stream *stream = peer_open(peer, true);
-    struct message auth = {
-        .type = MESSAGE_AUTH, .tenant = world_tenant(WORLD_ALL), .token = world_token(WORLD_ALL)};
+    struct message auth = plain_auth();
     world_say(stream, &auth);
     peer_flush(peer);
     hear_message(stream, MESSAGE_OK, NULL);
@@ -148,8 +152,7 @@ static void a_broker_that_shuts_down_takes_nobody_in(void **) {
 
 static void an_auth_in_pieces_is_the_same_auth(void **) {
     begin();
-    struct message auth = {
-        .type = MESSAGE_AUTH, .tenant = world_tenant(WORLD_ALL), .token = world_token(WORLD_ALL)};
+    struct message auth = plain_auth();
     size_t bytes = 0;
     struct buf *frame = message_encode(&auth, &bytes);
     for (size_t cut = 1; cut < bytes; cut++) {
@@ -235,8 +238,7 @@ static void the_largest_frame_before_auth_fits_the_smallest_share(void **) {
 static void what_is_held_at_auth_is_no_longer_charged_to_strangers(void **) {
     begin();
     struct peer_stream *stream = peer_open(peer, true);
-    struct message auth = {
-        .type = MESSAGE_AUTH, .tenant = world_tenant(WORLD_ALL), .token = world_token(WORLD_ALL)};
+    struct message auth = plain_auth();
     size_t bytes = 0;
     struct buf *frame = message_encode(&auth, &bytes);
     for (size_t i = 0; i < bytes; i++)
