@@ -21,6 +21,9 @@
     X(SYSTEM, -2, "the operating system refused")                                                  \
     X(TLS, -3, "TLS failed")                                                                       \
     X(INTERNAL, -4, "internal error")                                                              \
+    X(STORAGE, -5, "the disk failed")                                                              \
+    X(DISK_FULL, -6, "the disk is full")                                                           \
+    X(DAMAGED, -7, "damaged on disk")                                                              \
     X(BAD_MAGIC, -100, "not a Felix frame")                                                        \
     X(BAD_VERSION, -101, "unsupported protocol version")                                           \
     X(TOO_LARGE, -102, "larger than the limit")                                                    \
@@ -43,6 +46,7 @@
     X(DRAINING, -305, "the broker is shutting down")                                               \
     X(UNSUPPORTED, -306, "not supported by this broker")                                           \
     X(EXISTS, -307, "already exists")                                                              \
+    X(LAGGED, -308, "fell behind, and messages were left out")                                     \
     X(INVALID_ARGUMENT, -400, "invalid argument")                                                  \
     X(CLOSED, -401, "closed")                                                                      \
     X(TIMED_OUT, -402, "timed out")                                                                \

@@ -83,8 +83,9 @@ enum felix_err wire_code_to_err(enum wire_code code) {
     case WIRE_CODE_FEATURE_NOT_ENABLED:
     case WIRE_CODE_STREAM_HAS_COMMITS:
         return FELIX_UNSUPPORTED;
-    case WIRE_CODE_INTERNAL:
     case WIRE_CODE_STORAGE:
+        return FELIX_STORAGE;
+    case WIRE_CODE_INTERNAL:
     case WIRE_CODE_NONE:
         break;
     }
@@ -130,12 +131,17 @@ enum wire_code wire_code_of_err(enum felix_err err) {
     case FELIX_TIMED_OUT:
     case FELIX_OUTCOME_UNKNOWN:
         return WIRE_CODE_UNACKNOWLEDGED;
+    case FELIX_STORAGE:
+    case FELIX_DISK_FULL:
+    case FELIX_DAMAGED:
+        return WIRE_CODE_STORAGE;
     case FELIX_INCOMPLETE:
     case FELIX_SYSTEM:
     case FELIX_TLS:
     case FELIX_INTERNAL:
     case FELIX_CLOSED:
     case FELIX_NOT_CONNECTED:
+    case FELIX_LAGGED:
         break;
     }
     return WIRE_CODE_INTERNAL;
