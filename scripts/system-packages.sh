@@ -22,6 +22,7 @@ ninja-build|command -v ninja
 pkg-config|command -v pkg-config
 libgnutls28-dev|pkg-config --exists gnutls
 libmicrohttpd-dev|pkg-config --exists libmicrohttpd
+libdeflate-dev|pkg-config --exists libdeflate
 libyaml-dev|pkg-config --exists yaml-0.1
 libcmocka-dev|pkg-config --exists cmocka
 nettle-dev|pkg-config --exists nettle

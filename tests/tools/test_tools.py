@@ -129,6 +129,15 @@ def test_layers_allows_arrows_that_point_down(tmp_path):
     assert run_script("check-layers.py", tmp_path).returncode == 0
 
 
+def test_layers_lets_only_one_file_of_storage_reach_the_disk(tmp_path):
+    tree(tmp_path, src__storage__disk_c="#include <fcntl.h>\n#include <unistd.h>\n")
+    tree(tmp_path, src__storage__x_c="#include <pthread.h>\n")
+    assert run_script("check-layers.py", tmp_path).returncode == 0
+    tree(tmp_path, src__storage__x_c="#include <unistd.h>\n")
+    run = run_script("check-layers.py", tmp_path)
+    assert run.returncode == 1 and "src/storage/x.c:1:" in run.stdout
+
+
 def test_a_file_of_1200_lines_is_allowed_one_more_is_not(tmp_path):
     tree(tmp_path, src__base__x_c="\n" * 1200)
     assert run_script("check-size.py", tmp_path).returncode == 0
