@@ -244,7 +244,7 @@ static void parent_of(const char *path, char out[PATH_MAX]) {
 }
 
 static int write_temporary(const struct disk *disk, const char *path, const void *data,
-                           size_t bytes) {
+                           size_t bytes, bool sync) {
     int file = disk->ops->open(disk->context, path, DISK_CREATE);
     if (file == -EEXIST) {
         /* A crash left it. */
@@ -256,7 +256,7 @@ static int write_temporary(const struct disk *disk, const char *path, const void
     if (file < 0)
         return file;
     int err = disk_write_all(disk, file, data, bytes, 0);
-    if (err == 0)
+    if (err == 0 && sync)
         err = disk->ops->sync(disk->context, file);
     int closed = disk->ops->close(disk->context, file);
     if (err == 0)
@@ -266,19 +266,30 @@ static int write_temporary(const struct disk *disk, const char *path, const void
     return err;
 }
 
-int disk_replace_file(const struct disk *disk, const char *path, const void *data, size_t bytes) {
-    char temporary[PATH_MAX], parent[PATH_MAX];
+static int put_file(const struct disk *disk, const char *path, const void *data, size_t bytes,
+                    bool sync) {
+    char temporary[PATH_MAX];
     int length = snprintf(temporary, sizeof temporary, "%s.tmp", path);
     if (length < 0 || (size_t)length >= sizeof temporary)
         return -ENAMETOOLONG;
-    int err = write_temporary(disk, temporary, data, bytes);
+    int err = write_temporary(disk, temporary, data, bytes, sync);
     if (err != 0)
         return err;
     err = disk->ops->rename(disk->context, temporary, path);
-    if (err != 0) {
+    if (err != 0)
         (void)disk->ops->remove(disk->context, temporary);
+    return err;
+}
+
+int disk_put_file(const struct disk *disk, const char *path, const void *data, size_t bytes) {
+    return put_file(disk, path, data, bytes, false);
+}
+
+int disk_replace_file(const struct disk *disk, const char *path, const void *data, size_t bytes) {
+    char parent[PATH_MAX];
+    int err = put_file(disk, path, data, bytes, true);
+    if (err != 0)
         return err;
-    }
     parent_of(path, parent);
     return disk->ops->sync_dir(disk->context, parent);
 }

@@ -2,8 +2,9 @@
  * The one table through which storage reaches the disk. Nothing below src/storage calls the
  * operating system otherwise, so tests put a disk there that records, fails, tears and forgets.
  *
- * Every function returns 0, a count or a handle, or a negative errno. Handles are small integers,
- * never negative. Any thread may use a disk; one handle is written by one thread at a time.
+ * Every function returns 0, a count or a handle, or a negative errno, of which -EINTR comes from
+ * pread and pwrite at most. Handles are small integers, never negative. Any thread may use a disk;
+ * one handle is written by one thread at a time.
  */
 #ifndef STORAGE_DISK_H
 #define STORAGE_DISK_H
@@ -59,7 +60,11 @@ ssize_t disk_read_all(const struct disk *disk, int file, void *data, size_t byte
  * sync, rename, sync of the directory. 0 or negative errno; nothing is left behind on failure. */
 int disk_replace_file(const struct disk *disk, const char *path, const void *data, size_t bytes);
 
-/** Make a directory and its parents, and sync each one's parent. 0 or negative errno. */
+/** The same without waiting for the disk: a crash of the machine may leave anything. */
+int disk_put_file(const struct disk *disk, const char *path, const void *data, size_t bytes);
+
+/** Make a directory and its parents, and sync each one's parent, but for those that we may not
+ * read. 0 or negative errno. */
 int disk_make_dirs(const struct disk *disk, const char *path);
 
 #endif
