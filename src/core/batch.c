@@ -73,22 +73,42 @@ static void frame_in_place(struct batch *batch) {
 }
 
 struct buf *batch_new(const struct batch_limits *limits, struct buf *body, struct payload_list list,
-                      size_t headroom) {
+                      size_t headroom, bool durable) {
     INVARIANT(list.count > 0);
     bool one = fits_one_frame(limits, &list);
     uint32_t frame_count = one ? 1 : count_frames(limits, &list);
-    struct buf *block = buf_new(sizeof(struct batch) + frame_count * sizeof(struct batch_frame));
+    size_t bytes = sizeof(struct batch) + frame_count * sizeof(struct batch_frame);
+    struct buf *block = buf_new(bytes + (durable ? frame_count * BATCH_OFFSET_PREFIX_BYTES : 0));
     block->companion = body;
     struct batch *batch = batch_of(block);
-    batch->list = list;
-    batch->base_seq = 0;
-    batch->read_ns = 0;
-    batch->frame_count = frame_count;
+    *batch = (struct batch){.list = list, .frame_count = frame_count};
+    if (durable)
+        batch->offset_prefixes = (uint8_t(*)[BATCH_OFFSET_PREFIX_BYTES])(block->data + bytes);
     if (one && headroom >= BATCH_HEADROOM_BYTES)
         frame_in_place(batch);
     else
         split(limits, batch);
     return block;
+}
+
+struct slice batch_items_of(const struct batch_frame *frame) {
+    size_t before = frame->prefix_bytes > 0 ? 0 : BATCH_PREFIX_BYTES;
+    return slice_of(frame->data + before, frame->data_bytes - before);
+}
+
+void batch_number(struct buf *block, uint64_t base_seq) {
+    struct batch *batch = batch_of(block);
+    batch->base_seq = base_seq;
+    if (batch->offset_prefixes == NULL)
+        return;
+    for (uint32_t i = 0; i < batch->frame_count; i++) {
+        const struct batch_frame *frame = &batch->frames[i];
+        size_t written =
+            event_prefix_encode(FRAME_EVENT_BATCH_SHARED | FRAME_EVENT_OFFSETS, 0, base_seq,
+                                frame->items, batch_items_of(frame).len, batch->offset_prefixes[i]);
+        INVARIANT(written == BATCH_OFFSET_PREFIX_BYTES);
+        base_seq += frame->items;
+    }
 }
 
 void batch_share(struct buf *block) {

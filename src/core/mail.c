@@ -14,6 +14,13 @@ void mail_free(struct mail *mail) {
             buf_unref(subscribed->blocks[i]);
         break;
     }
+    case MAIL_LOG_PAGE: {
+        struct log_read *read = ((struct mail_log_page *)mail)->read;
+        if (read != NULL)
+            buf_unref(read->page.block);
+        free(read);
+        break;
+    }
     case MAIL_DELIVER:
         buf_unref(((struct mail_deliver *)mail)->block);
         break;
@@ -28,6 +35,8 @@ void mail_free(struct mail *mail) {
     case MAIL_UNSUBSCRIBE:
     case MAIL_DELIVERED:
     case MAIL_STALL:
+    case MAIL_REWIND:
+    case MAIL_LOGGED:
     case MAIL_REMOVE:
     case MAIL_ADD:
     case MAIL_NODE:

@@ -6,6 +6,8 @@
 #define CORE_MAIL_H
 
 #include "core/batch.h"
+#include "storage/log_service.h"
+#include "wire/ack.h"
 #include "wire/message.h"
 
 enum mail_kind {
@@ -17,6 +19,9 @@ enum mail_kind {
     MAIL_DELIVER,     /* from the owner: a batch for all my subscriptions of this stream */
     MAIL_DELIVERED,   /* back, now and then: so much of that was taken */
     MAIL_STALL,       /* to the owner: a blocking subscription of mine is full, or no longer */
+    MAIL_REWIND,      /* from the owner: what followed this offset of a durable stream is gone */
+    MAIL_LOGGED,      /* from the log to the owner: what is committed */
+    MAIL_LOG_PAGE,    /* from the log: records that a subscription of mine asked for */
     MAIL_REMOVE,      /* to all: a stream or cache was deleted */
     MAIL_ADD,         /* to all: a stream or cache exists */
     MAIL_CACHE,       /* to a key's owner: put, get or delete */
@@ -50,10 +55,18 @@ struct mail_publish {
     uint64_t read_ns;
 };
 
+/* How a publish ended. */
+struct publish_outcome {
+    enum felix_err err;
+    bool has_offset; /* of its first item, in the log of a durable stream */
+    uint64_t offset;
+    enum ack_level level;
+};
+
 struct mail_published {
     struct mail mail;
     struct origin origin;
-    enum felix_err err;
+    struct publish_outcome outcome;
 };
 
 struct mail_subscribe {
@@ -61,13 +74,15 @@ struct mail_subscribe {
     uint64_t handle;
     enum start_kind start;
     uint64_t offset;
+    bool rejoins; /* it comes back from the log */
 };
 
 struct mail_subscribed {
     struct mail mail;
     uint64_t handle;
-    enum felix_err err;
-    uint64_t seq; /* first sequence number, or what is available */
+    enum felix_err err; /* WOULD_BLOCK: read on from `seq` first */
+    uint64_t seq;       /* first sequence number, or what is available */
+    uint64_t live_seq;  /* end of the stream */
     uint32_t first_item;
     uint32_t block_count;
     struct buf *blocks[]; /* to be replayed, one reference each */
@@ -86,6 +101,21 @@ struct mail_delivered {
 struct mail_stall {
     struct mail mail;
     bool stalled;
+};
+
+struct mail_rewind {
+    struct mail mail;
+    uint64_t end;
+};
+
+struct mail_logged {
+    struct mail mail;
+    struct log_commit commit;
+};
+
+struct mail_log_page {
+    struct mail mail;      /* without key: the subscription's handle tells */
+    struct log_read *read; /* owned */
 };
 
 enum cache_op { CACHE_OP_PUT, CACHE_OP_GET, CACHE_OP_DELETE };
@@ -111,10 +141,19 @@ struct mail_cache_done {
     struct slice value;
 };
 
+/* Where a durable stream stands when it is added; a log of NULL: it lives in memory. */
+struct stream_start {
+    struct stream_log *log; /* one reference */
+    uint64_t end;
+    uint64_t epoch;
+    enum felix_err err; /* not FELIX_OK: the log is out of order, publishes are refused with this */
+};
+
 struct mail_object {
     struct mail mail;
     bool is_cache;
-    uint64_t max_bytes; /* MAIL_ADD of a cache */
+    uint64_t max_bytes;        /* MAIL_ADD of a cache */
+    struct stream_start start; /* MAIL_ADD of a stream; the reference is the receiver's */
 };
 
 /** Frees a message and the references it still holds. */

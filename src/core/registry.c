@@ -91,6 +91,8 @@ void fanout_unref(struct fanout *fanout) {
     if (fanout == NULL || --fanout->refs > 0)
         return;
     topic_deinit(&fanout->topic);
+    free(fanout->uncommitted.waits);
+    free(fanout->uncommitted.blocks);
     buf_unref(fanout->key);
     free(fanout);
 }
@@ -108,14 +110,19 @@ void cache_point_unref(struct cache_entry_point *point) {
 }
 
 static struct fanout *add_stream(struct core *core, struct slice key, uint64_t hash,
-                                 uint64_t incarnation) {
+                                 uint64_t incarnation, const struct stream_start *start) {
     struct fanout *fanout = xcalloc(1, sizeof *fanout);
     fanout->key = core_key_new(key);
     fanout->incarnation = incarnation;
     fanout->hash = hash;
     fanout->owner = (unsigned)(hash % core->reactor_count);
     fanout->refs = 1;
-    topic_init(&fanout->topic);
+    if (start != NULL && start->log != NULL) {
+        topic_init(&fanout->topic, true, start->end);
+        fanout->log = start->log;
+        fanout->uncommitted.epoch = start->epoch;
+        fanout->uncommitted.err = start->err;
+    }
     if (fanout->owner == core->reactor) {
         fanout->all_next = core->topics;
         if (core->topics != NULL)
@@ -156,7 +163,7 @@ struct fanout *core_find_stream(struct core *core, struct slice key) {
     uint64_t hash = map_hash(key);
     struct fanout *fanout = map_get_hashed(&core->streams, key, hash);
     if (fanout == NULL && may_make(core, key)) {
-        fanout = add_stream(core, key, hash, 0);
+        fanout = add_stream(core, key, hash, 0, NULL);
         core->made_streams++;
     }
     return fanout;
@@ -172,10 +179,13 @@ struct cache_entry_point *core_find_cache(struct core *core, struct slice key) {
     return point;
 }
 
-void core_add_stream(struct core *core, struct slice key, uint64_t incarnation) {
+void core_add_stream(struct core *core, struct slice key, uint64_t incarnation,
+                     const struct stream_start *start) {
     uint64_t hash = map_hash(key);
     if (map_get_hashed(&core->streams, key, hash) == NULL)
-        (void)add_stream(core, key, hash, incarnation);
+        (void)add_stream(core, key, hash, incarnation, start);
+    else if (start != NULL && start->log != NULL)
+        core->host->log_release(core->host_context, start->log);
 }
 
 void core_add_cache(struct core *core, struct slice key, uint64_t max_bytes) {
@@ -240,7 +250,7 @@ void core_receive(struct core *core, struct mail *mail, uint64_t now_ns) {
         if (object->is_cache)
             core_add_cache(core, core_key_slice(mail->key), object->max_bytes);
         else
-            core_add_stream(core, core_key_slice(mail->key), mail->incarnation);
+            core_add_stream(core, core_key_slice(mail->key), mail->incarnation, &object->start);
         mail_free(mail);
         return;
     case MAIL_CACHE:
@@ -255,6 +265,9 @@ void core_receive(struct core *core, struct mail *mail, uint64_t now_ns) {
     case MAIL_DELIVER:
     case MAIL_DELIVERED:
     case MAIL_STALL:
+    case MAIL_REWIND:
+    case MAIL_LOGGED:
+    case MAIL_LOG_PAGE:
         core_stream_mail(core, mail);
         return;
     case MAIL_NODE:

@@ -19,6 +19,9 @@
  * to a reactor with subscriptions has a bound of its own, deliver_bytes_max from each owner; the
  * reactor tells now and then how much it took. Beyond that a blocking broker parks further
  * publishes of streams with subscriptions there, and the others drop for these and count.
+ *
+ * Durable streams go through their log between the sequence number and the ring (durable.c), and a
+ * subscription that begins before the ring reads the log first (history.c).
  */
 #include "core/core.h"
 
@@ -28,7 +31,7 @@
 
 /* ---- subscriptions of this reactor ---- */
 
-static void mark_ready(struct core *core, struct subscription *sub) {
+void core_mark_ready(struct core *core, struct subscription *sub) {
     if (sub->ready)
         return;
     sub->ready = true;
@@ -51,7 +54,7 @@ struct subscription *core_next_ready(struct core *core) {
     return sub;
 }
 
-static void leave_ready(struct core *core, struct subscription *sub) {
+void core_leave_ready(struct core *core, struct subscription *sub) {
     struct subscription *before = NULL;
     if (!sub->ready)
         return;
@@ -78,13 +81,43 @@ static void drop_oldest(struct core *core, struct subscription *sub, size_t byte
     }
 }
 
+/* Of a durable stream: what of a batch is new to a subscription, from *ret_first on; false when
+ * nothing is. A gap is a loss. */
+static bool is_news(struct core *core, struct subscription *sub, const struct batch *batch,
+                    uint32_t *ret_first) {
+    uint64_t end = batch->base_seq + batch->list.count;
+    if (sub->behind || end <= sub->next_seq)
+        return false;
+    if (batch->base_seq > sub->next_seq && sub->end_on_loss) {
+        core_stop(core, sub, FELIX_LAGGED, sub->next_seq);
+        return false;
+    }
+    *ret_first = batch->base_seq < sub->next_seq ? (uint32_t)(sub->next_seq - batch->base_seq) : 0;
+    return true;
+}
+
+static void drop_new(struct core *core, struct subscription *sub, uint32_t items) {
+    sub->dropped_items += items;
+    counter_add(&core->counters.dropped_new_items, items);
+}
+
 static void enqueue(struct core *core, struct subscription *sub, struct buf *block) {
-    const struct payload_list *list = &batch_of(block)->list;
+    const struct batch *batch = batch_of(block);
+    const struct payload_list *list = &batch->list;
+    uint32_t first = 0;
+    bool durable = sub->fanout->log != NULL;
+    if (durable && !is_news(core, sub, batch, &first))
+        return;
     if (!subscription_has_room(sub, list->bytes.len)) {
+        if (durable && sub->end_on_loss && sub->policy != QUEUE_BLOCK) {
+            drop_new(core, sub, list->count - first);
+            core_stop(core, sub, FELIX_LAGGED, batch->base_seq + first);
+            return;
+        }
         switch (sub->policy) {
         case QUEUE_DROP_NEW:
-            sub->dropped_items += list->count;
-            counter_add(&core->counters.dropped_new_items, list->count);
+            drop_new(core, sub, list->count - first);
+            sub->next_seq = batch->base_seq + list->count;
             return;
         case QUEUE_DROP_OLD:
             drop_oldest(core, sub, list->bytes.len);
@@ -93,10 +126,11 @@ static void enqueue(struct core *core, struct subscription *sub, struct buf *blo
             break;
         }
     }
-    subscription_push(sub, block);
+    subscription_push(sub, block, first);
+    sub->next_seq = batch->base_seq + list->count;
     counter_add(&core->counters.enqueued_batches, 1);
-    counter_add(&core->counters.enqueued_items, list->count);
-    mark_ready(core, sub);
+    counter_add(&core->counters.enqueued_items, list->count - first);
+    core_mark_ready(core, sub);
     if (sub->policy == QUEUE_BLOCK && !sub->stalling && !subscription_has_room(sub, 0)) {
         sub->stalling = true;
         if (sub->fanout->stalling_subs++ == 0)
@@ -104,20 +138,23 @@ static void enqueue(struct core *core, struct subscription *sub, struct buf *blo
     }
 }
 
-static void enqueue_replay(struct core *core, struct subscription *sub, struct buf *block,
-                           uint32_t first_item) {
-    subscription_push_history(sub, block, first_item);
+void core_enqueue_replay(struct core *core, struct subscription *sub, struct buf *block,
+                         uint32_t first_item) {
+    subscription_push_history(sub, block, first_item, 0);
+    sub->next_seq = batch_of(block)->base_seq + batch_of(block)->list.count;
     counter_add(&core->counters.enqueued_batches, 1);
     counter_add(&core->counters.enqueued_items, batch_of(block)->list.count - first_item);
-    mark_ready(core, sub);
+    core_mark_ready(core, sub);
 }
 
 static void deliver_here(struct core *core, struct fanout *fanout, struct buf *block) {
-    for (struct subscription *sub = fanout->subs; sub != NULL; sub = sub->fanout_next)
+    for (struct subscription *sub = fanout->subs, *next; sub != NULL; sub = next) {
+        next = sub->fanout_next; /* it may be stopped */
         enqueue(core, sub, block);
+    }
 }
 
-static void attach(struct core *core, struct fanout *fanout, struct subscription *sub) {
+void core_attach(struct core *core, struct fanout *fanout, struct subscription *sub) {
     sub->attached = true;
     sub->fanout_prev = NULL;
     sub->fanout_next = fanout->subs;
@@ -135,11 +172,12 @@ static void end_stalling(struct core *core, struct subscription *sub) {
         tell_stall(core, sub->fanout, false);
 }
 
-static void detach(struct core *core, struct subscription *sub) {
+void core_detach(struct core *core, struct subscription *sub) {
     struct fanout *fanout = sub->fanout;
     if (!sub->attached)
         return;
     sub->attached = false;
+    sub->behind = false;
     if (sub->fanout_prev != NULL)
         sub->fanout_prev->fanout_next = sub->fanout_next;
     else
@@ -150,8 +188,10 @@ static void detach(struct core *core, struct subscription *sub) {
     end_stalling(core, sub);
 }
 
-void core_popped(struct core *core, struct subscription *sub, uint32_t items) {
-    counter_add(&core->counters.dequeued_items, items);
+void core_popped(struct core *core, struct subscription *sub, const struct queued_batch *entry) {
+    counter_add(&core->counters.dequeued_items, queued_items(entry));
+    if (entry->page_bytes > 0)
+        history_popped(core, sub, entry);
     if (sub->stalling && sub->live.count <= sub->batches_max / 2 &&
         sub->live_bytes <= sub->bytes_max / 2)
         end_stalling(core, sub);
@@ -164,8 +204,8 @@ struct delivery {
     struct fanout *fanout;
 };
 
-static struct mail *mail_new(struct core *core, enum mail_kind kind, size_t bytes, struct buf *key,
-                             uint64_t incarnation) {
+struct mail *core_mail_new(const struct core *core, enum mail_kind kind, size_t bytes,
+                           struct buf *key, uint64_t incarnation) {
     struct mail *mail = xcalloc(1, bytes);
     mail->kind = kind;
     mail->from = core->reactor;
@@ -189,10 +229,7 @@ static void count_under_way(struct core *core, unsigned reactor, struct buf *blo
         core->full_reactors |= (uint64_t)1 << reactor;
 }
 
-static void deliver(void *context, struct buf *block) {
-    struct delivery *delivery = context;
-    struct core *core = delivery->core;
-    struct fanout *fanout = delivery->fanout;
+void core_deliver(struct core *core, struct fanout *fanout, struct buf *block) {
     for (unsigned r = 0; r < core->reactor_count; r++) {
         if (fanout->remote_subs[r] == 0 || r == core->reactor)
             continue;
@@ -203,7 +240,7 @@ static void deliver(void *context, struct buf *block) {
         }
         count_under_way(core, r, block);
         batch_share(block);
-        struct mail_deliver *mail = (struct mail_deliver *)mail_new(
+        struct mail_deliver *mail = (struct mail_deliver *)core_mail_new(
             core, MAIL_DELIVER, sizeof *mail, fanout->key, fanout->incarnation);
         mail->block = buf_ref(block);
         core->host->post(core->host_context, r, &mail->mail);
@@ -211,9 +248,17 @@ static void deliver(void *context, struct buf *block) {
     deliver_here(core, fanout, block);
 }
 
-/* Keep all rings of this reactor under their common bound: this topic pays first, then the
- * others in turn. */
-static void trim_rings(struct core *core, struct fanout *fanout) {
+/* A batch got its sequence numbers. */
+static void emitted(void *context, struct buf *block) {
+    const struct delivery *delivery = context;
+    if (delivery->fanout->log != NULL)
+        durable_append(delivery->core, delivery->fanout, block);
+    else
+        core_deliver(delivery->core, delivery->fanout, block);
+}
+
+/* This topic pays first, then the others in turn. */
+void core_trim_rings(struct core *core, struct fanout *fanout) {
     while (core->ring_bytes > core->settings.replay_total_bytes_max) {
         size_t won = fanout->topic.ring_count > 1 ? topic_trim(&fanout->topic) : 0;
         if (won == 0) {
@@ -235,14 +280,21 @@ static void append(struct core *core, struct fanout *fanout, const struct pendin
     const struct payload_list *list = &what->list;
     struct delivery delivery = {.core = core, .fanout = fanout};
     size_t before = fanout->topic.ring_bytes;
+    if (fanout->log != NULL) {
+        uint64_t first = topic_tail(&fanout->topic);
+        durable_wait(core, fanout,
+                     &(struct log_wait){.origin = what->origin,
+                                        .from = what->from,
+                                        .first = first,
+                                        .end = first + list->count});
+    }
     counter_add(&core->counters.publish_batches, 1);
     counter_add(&core->counters.publish_items, list->count);
     counter_add(&core->counters.publish_bytes, list->payload_bytes);
     topic_publish(&fanout->topic, &core->settings.topic, what->body, list, what->headroom,
-                  what->read_ns, deliver, &delivery);
+                  what->read_ns, emitted, &delivery);
     core->ring_bytes += fanout->topic.ring_bytes - before;
-    if (core->ring_bytes > core->settings.replay_total_bytes_max)
-        trim_rings(core, fanout);
+    core_trim_rings(core, fanout);
     if (topic_is_open(&fanout->topic) && !fanout->open) {
         fanout->open = true;
         fanout->open_next = core->open_head;
@@ -250,10 +302,10 @@ static void append(struct core *core, struct fanout *fanout, const struct pendin
     }
 }
 
-static void close_topic(struct core *core, struct fanout *fanout) {
+void core_close_topic(struct core *core, struct fanout *fanout) {
     struct delivery delivery = {.core = core, .fanout = fanout};
     size_t before = fanout->topic.ring_bytes;
-    topic_tick(&fanout->topic, &core->settings.topic, deliver, &delivery);
+    topic_tick(&fanout->topic, &core->settings.topic, emitted, &delivery);
     core->ring_bytes += fanout->topic.ring_bytes - before;
 }
 
@@ -263,22 +315,22 @@ void core_tick(struct core *core) {
         core->open_head = fanout->open_next;
         fanout->open = false;
         if (!fanout->deleted)
-            close_topic(core, fanout);
+            core_close_topic(core, fanout);
         fanout_unref(fanout);
     }
     counter_set(&core->counters.ring_bytes, core->ring_bytes);
 }
 
-static void answer_published(struct core *core, unsigned reactor, struct buf *key,
-                             const struct origin *origin, enum felix_err err) {
+void core_answer_published(struct core *core, unsigned reactor, struct buf *key,
+                           const struct origin *origin, const struct publish_outcome *outcome) {
     if (reactor == core->reactor) {
-        core->host->published(core->host_context, origin, err);
+        core->host->published(core->host_context, origin, outcome);
         return;
     }
     struct mail_published *mail =
-        (struct mail_published *)mail_new(core, MAIL_PUBLISHED, sizeof *mail, key, 0);
+        (struct mail_published *)core_mail_new(core, MAIL_PUBLISHED, sizeof *mail, key, 0);
     mail->origin = *origin;
-    mail->err = err;
+    mail->outcome = *outcome;
     core->host->post(core->host_context, reactor, &mail->mail);
 }
 
@@ -318,22 +370,41 @@ static bool is_held_up(const struct core *core, const struct fanout *fanout) {
     return false;
 }
 
-/* Whether it was appended; else it waits behind those that do. Takes the reference of its body. */
+static void refuse(struct core *core, struct buf *body, enum felix_err err,
+                   struct publish_outcome *ret) {
+    buf_unref(body);
+    *ret = (struct publish_outcome){.err = err};
+    counter_add(&core->counters.refused_publishes, 1);
+}
+
+/* Whether that was all: it was appended or refused, as *ret says. Else it waits, behind those that
+ * do or for its log. Takes the reference of its body. */
 static bool append_or_park(struct core *core, struct fanout *fanout,
-                           const struct pending_publish *what) {
+                           const struct pending_publish *what, struct publish_outcome *ret) {
+    *ret = (struct publish_outcome){0};
+    if (fanout->uncommitted.err != FELIX_OK) {
+        refuse(core, what->body, fanout->uncommitted.err, ret);
+        return true;
+    }
     if (fanout->pending_head != NULL || is_held_up(core, fanout)) {
         park(core, fanout, what);
         return false;
     }
     append(core, fanout, what);
-    return true;
+    return fanout->log == NULL;
 }
 
 static void go_on(struct core *core, struct fanout *fanout) {
     while (fanout->pending_head != NULL && !is_held_up(core, fanout)) {
         struct pending_publish *pending = unpark(core, fanout);
-        append(core, fanout, pending);
-        answer_published(core, pending->from, fanout->key, &pending->origin, FELIX_OK);
+        struct publish_outcome outcome = {0};
+        bool refused = fanout->uncommitted.err != FELIX_OK;
+        if (refused)
+            refuse(core, pending->body, fanout->uncommitted.err, &outcome);
+        else
+            append(core, fanout, pending);
+        if (refused || fanout->log == NULL)
+            core_answer_published(core, pending->from, fanout->key, &pending->origin, &outcome);
         free(pending);
     }
 }
@@ -354,15 +425,15 @@ static void tell_stall(struct core *core, struct fanout *fanout, bool stalled) {
         set_stalled(core, fanout, core->reactor, stalled);
         return;
     }
-    struct mail_stall *mail = (struct mail_stall *)mail_new(core, MAIL_STALL, sizeof *mail,
-                                                            fanout->key, fanout->incarnation);
+    struct mail_stall *mail = (struct mail_stall *)core_mail_new(core, MAIL_STALL, sizeof *mail,
+                                                                 fanout->key, fanout->incarnation);
     mail->stalled = stalled;
     core->host->post(core->host_context, fanout->owner, &mail->mail);
 }
 
 bool core_publish(struct core *core, struct fanout *fanout, struct buf *body,
                   const struct payload_list *list, size_t headroom, uint64_t read_ns,
-                  const struct origin *origin) {
+                  const struct origin *origin, struct publish_outcome *ret) {
     if (fanout->owner == core->reactor) {
         return append_or_park(core, fanout,
                               &(struct pending_publish){.origin = *origin,
@@ -370,10 +441,11 @@ bool core_publish(struct core *core, struct fanout *fanout, struct buf *body,
                                                         .body = body,
                                                         .list = *list,
                                                         .headroom = headroom,
-                                                        .read_ns = read_ns});
+                                                        .read_ns = read_ns},
+                              ret);
     }
-    struct mail_publish *mail = (struct mail_publish *)mail_new(core, MAIL_PUBLISH, sizeof *mail,
-                                                                fanout->key, fanout->incarnation);
+    struct mail_publish *mail = (struct mail_publish *)core_mail_new(
+        core, MAIL_PUBLISH, sizeof *mail, fanout->key, fanout->incarnation);
     buf_share(body);
     mail->origin = *origin;
     mail->body = body;
@@ -384,116 +456,45 @@ bool core_publish(struct core *core, struct fanout *fanout, struct buf *body,
     return false;
 }
 
-/* ---- subscribing ---- */
-
-uint64_t core_next_handle(struct core *core) {
-    /* Unique in the node: each reactor counts in its own residue class. */
-    return core->next_handle++ * core->reactor_count + core->reactor;
-}
-
-/* Resolve the start on the owner and count the subscription there. */
-static enum felix_err admit(struct core *core, struct fanout *fanout, unsigned reactor,
-                            enum start_kind start, uint64_t offset, uint64_t *ret_seq,
-                            struct topic_position *ret_at) {
-    close_topic(core, fanout); /* lone items of this turn belong to those who were there */
-    enum felix_err err =
-        topic_seek(&fanout->topic, &core->settings.topic,
-                   start == START_NONE ? START_LATEST : start, offset, ret_seq, ret_at);
-    if (err == FELIX_OK)
-        fanout->remote_subs[reactor]++;
-    return err;
-}
-
-static void replay_here(struct core *core, struct fanout *fanout, struct subscription *sub,
-                        struct topic_position at) {
-    struct buf *block;
-    for (uint32_t i = at.ring_index; (block = topic_ring_at(&fanout->topic, i)) != NULL; i++)
-        enqueue_replay(core, sub, block, i == at.ring_index ? at.first_item : 0);
-}
-
-void core_subscribe(struct core *core, struct fanout *fanout, struct subscription *sub,
-                    enum start_kind start, uint64_t offset) {
-    sub->fanout = fanout_ref(fanout);
-    (void)map_u64_put(&core->subs, sub->handle, sub);
-    if (fanout->owner == core->reactor) {
-        uint64_t seq = 0;
-        struct topic_position at = {0};
-        enum felix_err err = admit(core, fanout, core->reactor, start, offset, &seq, &at);
-        if (err == FELIX_OK) {
-            attach(core, fanout, sub);
-            replay_here(core, fanout, sub, at);
-        }
-        core->host->subscribed(core->host_context, sub, err, seq);
-        return;
-    }
-    struct mail_subscribe *mail = (struct mail_subscribe *)mail_new(
-        core, MAIL_SUBSCRIBE, sizeof *mail, fanout->key, fanout->incarnation);
-    mail->handle = sub->handle;
-    mail->start = start;
-    mail->offset = offset;
-    core->host->post(core->host_context, fanout->owner, &mail->mail);
-}
-
-static void release_at_owner(struct core *core, struct fanout *fanout) {
-    if (fanout->deleted)
-        return;
-    if (fanout->owner == core->reactor) {
-        fanout->remote_subs[core->reactor]--;
-        return;
-    }
-    struct mail *mail =
-        mail_new(core, MAIL_UNSUBSCRIBE, sizeof *mail, fanout->key, fanout->incarnation);
-    core->host->post(core->host_context, fanout->owner, mail);
-}
-
-void core_unsubscribe(struct core *core, struct subscription *sub) {
-    struct fanout *fanout = sub->fanout;
-    if (fanout == NULL)
-        return;
-    (void)map_u64_remove(&core->subs, sub->handle);
-    leave_ready(core, sub);
-    counter_add(&core->counters.dropped_ended_items, sub->queued_items);
-    if (sub->attached) {
-        detach(core, sub);
-        release_at_owner(core, fanout);
-    }
-    sub->fanout = NULL;
-    fanout_unref(fanout);
-}
-
 /* The stream is deleted: everyone here is told; what is queued may still be sent. */
 void core_fanout_end(struct core *core, struct fanout *fanout) {
     fanout->deleted = true;
     struct pending_publish *pending;
     while ((pending = unpark(core, fanout)) != NULL) {
         buf_unref(pending->body);
-        answer_published(core, pending->from, fanout->key, &pending->origin, FELIX_NOT_FOUND);
+        core_answer_published(core, pending->from, fanout->key, &pending->origin,
+                              &(struct publish_outcome){.err = FELIX_NOT_FOUND});
         free(pending);
     }
+    durable_fail(core, fanout, FELIX_NOT_FOUND);
     while (fanout->subs != NULL) {
         struct subscription *sub = fanout->subs;
-        detach(core, sub);
+        core_detach(core, sub);
         core->host->ended(core->host_context, sub);
     }
     core->ring_bytes -= fanout->topic.ring_bytes;
     topic_deinit(&fanout->topic);
+    if (fanout->log != NULL)
+        core->host->log_release(core->host_context, fanout->log);
+    fanout->log = NULL;
 }
 
 /* ---- messages ---- */
 
-/* NULL also when the name belongs to another stream now. */
-static struct fanout *fanout_of(struct core *core, const struct mail *mail) {
+struct fanout *core_fanout_of(struct core *core, const struct mail *mail) {
     struct fanout *fanout = core_find_stream(core, core_key_slice(mail->key));
     return fanout != NULL && fanout->incarnation == mail->incarnation ? fanout : NULL;
 }
 
 static void on_publish(struct core *core, struct mail_publish *mail) {
-    struct fanout *fanout = fanout_of(core, &mail->mail);
+    struct fanout *fanout = core_fanout_of(core, &mail->mail);
     if (fanout == NULL) {
-        answer_published(core, mail->mail.from, mail->mail.key, &mail->origin, FELIX_NOT_FOUND);
+        core_answer_published(core, mail->mail.from, mail->mail.key, &mail->origin,
+                              &(struct publish_outcome){.err = FELIX_NOT_FOUND});
         return;
     }
     struct buf *body = mail->body;
+    struct publish_outcome outcome;
     mail->body = NULL;
     if (append_or_park(core, fanout,
                        &(struct pending_publish){.origin = mail->origin,
@@ -501,63 +502,20 @@ static void on_publish(struct core *core, struct mail_publish *mail) {
                                                  .body = body,
                                                  .list = mail->list,
                                                  .headroom = mail->headroom,
-                                                 .read_ns = mail->read_ns}))
-        answer_published(core, mail->mail.from, fanout->key, &mail->origin, FELIX_OK);
-}
-
-static void on_subscribe(struct core *core, const struct mail_subscribe *mail) {
-    struct fanout *fanout = fanout_of(core, &mail->mail);
-    uint64_t seq = 0;
-    struct topic_position at = {0};
-    enum felix_err err = FELIX_NOT_FOUND;
-    uint32_t count = 0;
-    if (fanout != NULL) {
-        err = admit(core, fanout, mail->mail.from, mail->start, mail->offset, &seq, &at);
-        if (err == FELIX_OK)
-            count = fanout->topic.ring_count - at.ring_index;
-    }
-    struct mail_subscribed *reply = (struct mail_subscribed *)mail_new(
-        core, MAIL_SUBSCRIBED, sizeof *reply + count * sizeof(struct buf *), mail->mail.key,
-        mail->mail.incarnation);
-    reply->handle = mail->handle;
-    reply->err = err;
-    reply->seq = seq;
-    reply->first_item = at.first_item;
-    reply->block_count = count;
-    for (uint32_t i = 0; i < count; i++) {
-        struct buf *block = topic_ring_at(&fanout->topic, at.ring_index + i);
-        batch_share(block);
-        reply->blocks[i] = buf_ref(block);
-    }
-    core->host->post(core->host_context, mail->mail.from, &reply->mail);
-}
-
-static void on_subscribed(struct core *core, const struct mail_subscribed *mail) {
-    struct subscription *sub = map_u64_get(&core->subs, mail->handle);
-    if (sub == NULL) { /* it left meanwhile */
-        struct fanout *fanout = fanout_of(core, &mail->mail);
-        if (mail->err == FELIX_OK && fanout != NULL)
-            release_at_owner(core, fanout);
-        return;
-    }
-    enum felix_err err = sub->fanout->deleted ? FELIX_NOT_FOUND : mail->err;
-    if (err == FELIX_OK) {
-        attach(core, sub->fanout, sub);
-        for (uint32_t i = 0; i < mail->block_count; i++)
-            enqueue_replay(core, sub, mail->blocks[i], i == 0 ? mail->first_item : 0);
-    }
-    core->host->subscribed(core->host_context, sub, err, mail->seq);
+                                                 .read_ns = mail->read_ns},
+                       &outcome))
+        core_answer_published(core, mail->mail.from, fanout->key, &mail->origin, &outcome);
 }
 
 static void on_deliver(struct core *core, const struct mail_deliver *mail) {
     unsigned from = mail->mail.from;
-    struct fanout *fanout = fanout_of(core, &mail->mail);
+    struct fanout *fanout = core_fanout_of(core, &mail->mail);
     core->taken_bytes[from] += deliver_bytes_of(mail->block);
     if (fanout != NULL)
         deliver_here(core, fanout, mail->block);
     if (core->taken_bytes[from] < core->settings.deliver_bytes_max / 4)
         return;
-    struct mail_delivered *taken = (struct mail_delivered *)mail_new(
+    struct mail_delivered *taken = (struct mail_delivered *)core_mail_new(
         core, MAIL_DELIVERED, sizeof *taken, mail->mail.key, mail->mail.incarnation);
     taken->bytes = core->taken_bytes[from];
     core->taken_bytes[from] = 0;
@@ -588,17 +546,17 @@ void core_stream_mail(struct core *core, struct mail *mail) {
         break;
     case MAIL_PUBLISHED: {
         const struct mail_published *published = (const struct mail_published *)mail;
-        core->host->published(core->host_context, &published->origin, published->err);
+        core->host->published(core->host_context, &published->origin, &published->outcome);
         break;
     }
     case MAIL_SUBSCRIBE:
-        on_subscribe(core, (const struct mail_subscribe *)mail);
+        subscribe_asked(core, (const struct mail_subscribe *)mail);
         break;
     case MAIL_SUBSCRIBED:
-        on_subscribed(core, (const struct mail_subscribed *)mail);
+        subscribe_answered(core, (const struct mail_subscribed *)mail);
         break;
     case MAIL_UNSUBSCRIBE:
-        fanout = fanout_of(core, mail);
+        fanout = core_fanout_of(core, mail);
         if (fanout != NULL && fanout->remote_subs[mail->from] > 0) {
             fanout->remote_subs[mail->from]--;
             go_on(core, fanout); /* it may have waited for that reactor only */
@@ -611,9 +569,18 @@ void core_stream_mail(struct core *core, struct mail *mail) {
         on_delivered(core, (const struct mail_delivered *)mail);
         break;
     case MAIL_STALL:
-        fanout = fanout_of(core, mail);
+        fanout = core_fanout_of(core, mail);
         if (fanout != NULL)
             set_stalled(core, fanout, mail->from, ((const struct mail_stall *)mail)->stalled);
+        break;
+    case MAIL_REWIND:
+        durable_rewound(core, (const struct mail_rewind *)mail);
+        break;
+    case MAIL_LOGGED:
+        durable_logged(core, (const struct mail_logged *)mail);
+        break;
+    case MAIL_LOG_PAGE:
+        history_page(core, ((const struct mail_log_page *)mail)->read);
         break;
     case MAIL_REMOVE:
     case MAIL_ADD:

@@ -57,16 +57,21 @@ uint32_t queued_items(const struct queued_batch *entry) {
     return batch_of(entry->block)->list.count - entry->first_item;
 }
 
-void subscription_push(struct subscription *sub, struct buf *block) {
-    struct queued_batch entry = {.block = buf_ref(block)};
+void subscription_push(struct subscription *sub, struct buf *block, uint32_t first_item) {
+    struct queued_batch entry = {
+        .block = buf_ref(block), .first_item = first_item, .replay = first_item > 0};
     put(&sub->live, &entry);
     sub->live_bytes += batch_of(block)->list.bytes.len;
     sub->queued_items += queued_items(&entry);
 }
 
-void subscription_push_history(struct subscription *sub, struct buf *block, uint32_t first_item) {
+void subscription_push_history(struct subscription *sub, struct buf *block, uint32_t first_item,
+                               size_t page_bytes) {
     INVARIANT(sub->live.count == 0);
-    struct queued_batch entry = {.block = buf_ref(block), .first_item = first_item, .replay = true};
+    struct queued_batch entry = {.block = buf_ref(block),
+                                 .first_item = first_item,
+                                 .replay = true,
+                                 .page_bytes = page_bytes};
     put(&sub->history, &entry);
     sub->queued_items += queued_items(&entry);
 }
@@ -87,7 +92,7 @@ bool subscription_pop(struct subscription *sub, struct queued_batch *ret) {
     if (!take(&sub->history, ret))
         return subscription_pop_live(sub, ret);
     sub->queued_items -= queued_items(ret);
-    if (sub->history.count == 0) { /* there is no more to come */
+    if (sub->history.count == 0 && !sub->behind) { /* there is no more to come */
         free(sub->history.entries);
         sub->history = (struct batch_queue){0};
     }

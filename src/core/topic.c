@@ -16,8 +16,8 @@
 #define MERGE_BYTES_MIN ((size_t)4 << 10)
 #define MERGE_LIST_AT ((size_t)16) /* room for a frame header before the list */
 
-void topic_init(struct topic *topic) {
-    *topic = (struct topic){0};
+void topic_init(struct topic *topic, bool durable, uint64_t end) {
+    *topic = (struct topic){.next_seq = end, .visible_seq = end, .durable = durable};
 }
 
 size_t topic_trim(struct topic *topic) {
@@ -71,17 +71,42 @@ static void ring_append(struct topic *topic, const struct topic_limits *limits, 
         (void)topic_trim(topic);
 }
 
+static void make_visible(struct topic *topic, const struct topic_limits *limits,
+                         struct buf *block) {
+    topic->visible_seq += batch_of(block)->list.count;
+    ring_append(topic, limits, block);
+}
+
 static void emit(struct topic *topic, const struct topic_limits *limits, struct buf *body,
                  const struct payload_list *list, size_t headroom, uint64_t read_ns,
                  topic_deliver deliver, void *context) {
-    struct buf *block = batch_new(&limits->frame, body, *list, headroom);
-    struct batch *batch = batch_of(block);
-    batch->base_seq = topic->next_seq;
-    batch->read_ns = read_ns;
+    struct buf *block = batch_new(&limits->frame, body, *list, headroom, topic->durable);
+    batch_number(block, topic->next_seq);
+    batch_of(block)->read_ns = read_ns;
     topic->next_seq += list->count;
-    ring_append(topic, limits, block);
+    if (!topic->durable)
+        make_visible(topic, limits, block);
     deliver(context, block);
     buf_unref(block);
+}
+
+void topic_commit(struct topic *topic, const struct topic_limits *limits, struct buf *block) {
+    INVARIANT(topic->durable && batch_of(block)->base_seq == topic->visible_seq);
+    make_visible(topic, limits, block);
+}
+
+void topic_rewind(struct topic *topic, uint64_t end) {
+    INVARIANT(topic->durable && !topic_is_open(topic) && end <= topic->next_seq);
+    topic->next_seq = end;
+    if (end >= topic->visible_seq)
+        return;
+    topic->visible_seq = end;
+    while (topic_trim(topic) > 0)
+        continue;
+}
+
+uint64_t topic_tail(const struct topic *topic) {
+    return topic->next_seq + topic->merge_count + (topic->lone != NULL ? 1 : 0);
 }
 
 void topic_tick(struct topic *topic, const struct topic_limits *limits, topic_deliver deliver,
@@ -182,10 +207,10 @@ struct buf *topic_ring_at(const struct topic *topic, uint32_t ring_index) {
 
 uint64_t topic_oldest(const struct topic *topic, const struct topic_limits *limits) {
     if (topic->ring_count == 0)
-        return topic->next_seq;
+        return topic->visible_seq;
     uint64_t oldest = batch_of(topic_ring_at(topic, 0))->base_seq;
-    if (topic->next_seq - oldest > limits->replay_items_max)
-        oldest = topic->next_seq - limits->replay_items_max;
+    if (topic->visible_seq - oldest > limits->replay_items_max)
+        oldest = topic->visible_seq - limits->replay_items_max;
     return oldest;
 }
 
@@ -210,15 +235,19 @@ enum felix_err topic_seek(const struct topic *topic, const struct topic_limits *
                           struct topic_position *ret_at) {
     INVARIANT(!topic_is_open(topic));
     uint64_t oldest = topic_oldest(topic, limits);
-    uint64_t seq = topic->next_seq;
+    uint64_t seq = topic->visible_seq;
     if (start == START_EARLIEST)
-        seq = oldest;
+        seq = topic->durable ? 0 : oldest;
     else if (start == START_OFFSET)
         seq = offset;
 
-    if (seq > topic->next_seq) {
-        *ret_seq = topic->next_seq;
+    if (seq > topic->visible_seq) {
+        *ret_seq = topic->visible_seq;
         return FELIX_CURSOR_IN_FUTURE;
+    }
+    if (seq < oldest && topic->durable) {
+        *ret_seq = seq;
+        return FELIX_WOULD_BLOCK;
     }
     if (seq < oldest) {
         *ret_seq = oldest;

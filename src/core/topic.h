@@ -18,7 +18,9 @@ struct topic_limits {
 };
 
 struct topic {
-    uint64_t next_seq;
+    uint64_t next_seq;    /* of the next batch */
+    uint64_t visible_seq; /* end of what subscribers may see: next_seq, or what is committed */
+    bool durable;         /* batches enter the ring when they are committed */
 
     /* Replay ring: batches, oldest first. */
     struct buf **ring; /* ring_capacity, a power of two */
@@ -40,7 +42,8 @@ struct topic {
 /* Receives each finished batch once, in sequence order; borrows it. */
 typedef void (*topic_deliver)(void *context, struct buf *block);
 
-void topic_init(struct topic *topic);
+/** `end`: sequence number that a durable topic goes on at; 0 otherwise. */
+void topic_init(struct topic *topic, bool durable, uint64_t end);
 void topic_deinit(struct topic *topic);
 
 /**
@@ -53,6 +56,15 @@ void topic_publish(struct topic *topic, const struct topic_limits *limits, struc
                    const struct payload_list *list, size_t headroom, uint64_t read_ns,
                    topic_deliver deliver, void *context);
 
+/** Sequence number of the next item that is published; lone items that wait are counted. */
+uint64_t topic_tail(const struct topic *topic);
+
+/** A batch of a durable topic that was delivered is committed: it may be replayed. In order. */
+void topic_commit(struct topic *topic, const struct topic_limits *limits, struct buf *block);
+
+/** Nothing from `end` on was kept: a durable topic goes on there. It must not be open. */
+void topic_rewind(struct topic *topic, uint64_t end);
+
 /** Are lone items waiting for topic_tick? */
 static inline bool topic_is_open(const struct topic *topic) {
     return topic->lone != NULL || topic->merge_count > 0;
@@ -62,7 +74,7 @@ static inline bool topic_is_open(const struct topic *topic) {
 void topic_tick(struct topic *topic, const struct topic_limits *limits, topic_deliver deliver,
                 void *context);
 
-/** Sequence number of the oldest item that can be replayed; next_seq when there is none. */
+/** Sequence number of the oldest item in the ring; visible_seq when there is none. */
 uint64_t topic_oldest(const struct topic *topic, const struct topic_limits *limits);
 
 /** Where a replay begins in the ring. */
@@ -73,8 +85,10 @@ struct topic_position {
 
 /**
  * Resolve a start position. FELIX_OK: *ret_seq is the first sequence number, and the batches from
- * *ret_at on are to be replayed (none if *ret_seq is next_seq).
+ * *ret_at on are to be replayed (none if *ret_seq is visible_seq).
  * FELIX_CURSOR_TOO_OLD, FELIX_CURSOR_IN_FUTURE: *ret_seq is what is available.
+ * FELIX_WOULD_BLOCK, of a durable topic: it begins before the ring, at *ret_seq or, from the
+ * earliest on, wherever the log does.
  * The topic must not be open. Source: broker specification 4.9.
  */
 enum felix_err topic_seek(const struct topic *topic, const struct topic_limits *limits,

@@ -149,7 +149,7 @@ static void add_scope(struct node *node) {
                                item->max_bytes == 0 ? 0
                                                     : share(item->max_bytes, node->reactor_count));
             else
-                core_add_stream(core, core_key_slice(key), node->incarnation);
+                core_add_stream(core, core_key_slice(key), node->incarnation, NULL);
         }
         buf_unref(key);
     }

@@ -118,6 +118,14 @@ static void write_live(struct event_stream *event, struct buf *block) {
     struct batch *batch = batch_of(block);
     for (uint32_t i = 0; i < batch->frame_count; i++) {
         const struct batch_frame *frame = &batch->frames[i];
+        if (event->offsets && batch->offset_prefixes != NULL) {
+            struct slice items = batch_items_of(frame);
+            (void)quic_stream_write(event->stream, buf_ref(block), batch->offset_prefixes[i],
+                                    BATCH_OFFSET_PREFIX_BYTES);
+            (void)quic_stream_write(event->stream, buf_ref(block), items.data, items.len);
+            count_frame(server, frame->items, items.len);
+            continue;
+        }
         if (frame->prefix_bytes > 0)
             (void)quic_stream_write(event->stream, buf_ref(block), frame->prefix,
                                     frame->prefix_bytes);
@@ -193,10 +201,9 @@ void event_stream_pump(struct event_stream *event) {
                 write_replay(event, &entry);
             else
                 write_live(event, entry.block);
-            uint32_t items = queued_items(&entry);
-            buf_unref(entry.block);
             if (event->sub.fanout != NULL)
-                core_popped(&server->core, &event->sub, items);
+                core_popped(&server->core, &event->sub, &entry);
+            buf_unref(entry.block);
         }
         stage_end(server, STAGE_ENCODE, begin_ns);
         /* Before the acknowledgement: who waits for that often waits for the message, too. */

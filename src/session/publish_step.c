@@ -31,7 +31,7 @@ struct publish {
 static void refuse(struct session *session, const struct publish *p, enum felix_err err,
                    const char *text, bool end) {
     if (p->wants_ack && p->has_request_id && !(err == FELIX_WRONG_TENANT && p->json))
-        reply_publish(session, p->request_id, p->json, err, text);
+        reply_publish(session, p->request_id, p->json, &(struct publish_outcome){.err = err}, text);
     else if (p->json && end)
         reply_error(session, wire_code_of_err(err), text);
     if (end && (p->json || !p->wants_ack))
@@ -128,7 +128,7 @@ static bool submit(struct session *session, const struct publish *p,
         return true;
     if (p->list.count == 0) {
         if (p->wants_ack)
-            reply_publish(session, p->request_id, p->json, FELIX_OK, "");
+            reply_publish(session, p->request_id, p->json, &(struct publish_outcome){0}, "");
         return true;
     }
     switch (admit(session, p)) {
@@ -146,13 +146,16 @@ static bool submit(struct session *session, const struct publish *p,
         .admitted_bytes = charge_of(p),
         .items = p->list.count,
     };
+    struct publish_outcome outcome;
     begin_ns = stage_begin(server);
     bool done = core_publish(&server->core, fanout, take_body(context), &p->list, headroom,
-                             begin_ns, &origin);
+                             begin_ns, &origin, &outcome);
     stage_end(server, STAGE_ENQUEUE, begin_ns);
     if (done) {
         if (p->wants_ack)
-            reply_publish(session, p->request_id, p->json, FELIX_OK, "");
+            reply_publish(session, p->request_id, p->json, &outcome, "");
+        else if (outcome.err != FELIX_OK)
+            counter_add(&server->counters.dropped_storage_items, p->list.count);
         return true;
     }
     session->admitted_bytes += origin.admitted_bytes;
@@ -187,7 +190,8 @@ static void malformed(struct session *session, uint16_t flags, struct slice body
         session_abort(session);
         return;
     }
-    reply_publish(session, request_id, false, FELIX_MALFORMED, "malformed publish batch");
+    reply_publish(session, request_id, false, &(struct publish_outcome){.err = FELIX_MALFORMED},
+                  "malformed publish batch");
 }
 
 bool publish_step_binary(struct session *session, uint16_t flags, struct slice body) {

@@ -100,8 +100,9 @@ void reply_cache_not_found_text(char *out, size_t out_bytes, struct slice tenant
                    (const char *)cache.data);
 }
 
-static void send_ack(struct session *session, uint64_t request_id, bool json, enum felix_err err,
-                     const char *text) {
+static void send_ack(struct session *session, uint64_t request_id, bool json,
+                     const struct publish_outcome *outcome, const char *text) {
+    enum felix_err err = outcome->err;
     if (session->uni)
         return;
     counter_add(&session->server->counters.acks_sent, 1);
@@ -146,28 +147,30 @@ uint64_t reply_owe(struct session *session, uint64_t request_id, bool json) {
     return session->owed_first + session->owed_count - 1;
 }
 
-void reply_owed_done(struct session *session, uint64_t number, enum felix_err err) {
+void reply_owed_done(struct session *session, uint64_t number,
+                     const struct publish_outcome *outcome) {
     INVARIANT(number >= session->owed_first && number - session->owed_first < session->owed_count);
     struct owed_ack *done = owed_at(session, (uint32_t)(number - session->owed_first));
     done->done = true;
-    done->err = err;
+    done->outcome = *outcome;
     while (session->owed_count > 0 && owed_at(session, 0)->done) {
         struct owed_ack ack = *owed_at(session, 0);
         session->owed_head = (session->owed_head + 1) & (session->owed_capacity - 1);
         session->owed_count--;
         session->owed_first++;
-        send_ack(session, ack.request_id, ack.json, ack.err,
-                 ack.err == FELIX_OK ? "" : err_text(ack.err));
+        send_ack(session, ack.request_id, ack.json, &ack.outcome,
+                 ack.outcome.err == FELIX_OK ? "" : err_text(ack.outcome.err));
     }
     if (session->state == SESSION_ENDING)
         session_end(session);
 }
 
-void reply_publish(struct session *session, uint64_t request_id, bool json, enum felix_err err,
-                   const char *text) {
+void reply_publish(struct session *session, uint64_t request_id, bool json,
+                   const struct publish_outcome *outcome, const char *text) {
     if (session->owed_count == 0) {
-        send_ack(session, request_id, json, err, text);
+        send_ack(session, request_id, json, outcome,
+                 text[0] == '\0' && outcome->err != FELIX_OK ? err_text(outcome->err) : text);
         return;
     }
-    reply_owed_done(session, reply_owe(session, request_id, json), err);
+    reply_owed_done(session, reply_owe(session, request_id, json), outcome);
 }

@@ -23,7 +23,8 @@ static void wake_waiting(struct server *server) {
     }
 }
 
-static void host_published(void *context, const struct origin *origin, enum felix_err err) {
+static void host_published(void *context, const struct origin *origin,
+                           const struct publish_outcome *outcome) {
     struct server *server = context;
     server->admitted_bytes -= origin->admitted_bytes;
     struct session *session = map_u64_get(&server->sessions, origin->session);
@@ -32,10 +33,12 @@ static void host_published(void *context, const struct origin *origin, enum feli
         session->conn->admitted_bytes -= origin->admitted_bytes;
     }
     wake_waiting(server);
-    if (err != FELIX_OK && origin->request_id == OWED_NONE)
-        counter_add(&server->counters.dropped_no_stream_items, origin->items);
+    if (outcome->err != FELIX_OK && origin->request_id == OWED_NONE)
+        counter_add(outcome->err == FELIX_NOT_FOUND ? &server->counters.dropped_no_stream_items
+                                                    : &server->counters.dropped_storage_items,
+                    origin->items);
     if (session != NULL && origin->request_id != OWED_NONE)
-        reply_owed_done(session, origin->request_id, err);
+        reply_owed_done(session, origin->request_id, outcome);
 }
 
 static void host_subscribed(void *context, struct subscription *sub, enum felix_err err,
@@ -49,6 +52,40 @@ static void host_ended(void *context, struct subscription *sub) {
     event->ended = true;
     if (event->stream != NULL)
         event_stream_pump(event);
+}
+
+static void host_stopped(void *context, struct subscription *sub, enum felix_err err,
+                         uint64_t resume_from) {
+    struct event_stream *event = sub->user;
+    counter_add(&event->server->counters.subscriptions_ended, 1);
+    event->stop_err = err;
+    event->resume_from = resume_from;
+    event->ended = true;
+    core_mark_ready(&event->server->core, sub); /* not from here: a batch is being handed out */
+}
+
+static void host_log_append(void *context, struct stream_log *log, struct log_batch *batch) {
+    struct server *server = context;
+    server->logs->append(server->logs_context, log, batch);
+}
+
+static void host_log_read(void *context, struct log_read *read) {
+    struct server *server = context;
+    server->logs->read(server->logs_context, read);
+}
+
+static void host_log_page_done(void *context, size_t bytes) {
+    struct server *server = context;
+    server->logs->page_done(server->logs_context, bytes);
+}
+
+static void host_log_release(void *context, struct stream_log *log) {
+    struct server *server = context;
+    server->logs->release(server->logs_context, log);
+}
+
+static uint64_t host_wall_us(void *context) {
+    return clock_wall_ns() / NS_PER_US;
 }
 
 static void host_cache_done(void *context, const struct cache_answer *answer) {
@@ -67,6 +104,12 @@ static const struct core_host core_host = {
     .published = host_published,
     .subscribed = host_subscribed,
     .ended = host_ended,
+    .stopped = host_stopped,
+    .log_append = host_log_append,
+    .log_read = host_log_read,
+    .log_page_done = host_log_page_done,
+    .log_release = host_log_release,
+    .wall_us = host_wall_us,
     .cache_done = host_cache_done,
 };
 

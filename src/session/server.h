@@ -34,11 +34,19 @@ struct server_counters {
     counter sessions_opened, sessions_authenticated, auth_failed, auth_timeouts;
     counter frames_in, bytes_in, malformed_frames, forbidden, not_found;
     counter publish_frames, publish_acked, acks_sent, errors_sent;
-    counter dropped_ingress_items, dropped_no_stream_items, ingress_waits;
+    counter dropped_ingress_items, dropped_no_stream_items, dropped_storage_items, ingress_waits;
     counter subscribes, subscribe_failed, subscriptions_ended, subscription_limit;
     counter delivered_frames, delivered_items, delivered_bytes;
     counter cache_requests, conns_opened, conns_closed, conns_over_memory;
     counter conns_now, sessions_now, event_streams_now, recv_held_bytes;
+};
+
+/* What the node does for durable streams (storage/log_service.h). Ownership as there. */
+struct server_logs {
+    void (*append)(void *context, struct stream_log *log, struct log_batch *batch);
+    void (*read)(void *context, struct log_read *read);
+    void (*page_done)(void *context, size_t bytes);
+    void (*release)(void *context, struct stream_log *log);
 };
 
 struct client_conn;
@@ -71,6 +79,8 @@ struct server {
                     const struct sockaddr_storage *peer, struct slice packet);
     void (*post)(struct server *server, unsigned reactor, struct mail *mail); /* takes mail */
     void *node;
+    const struct server_logs *logs; /* NULL: there are no durable streams */
+    void *logs_context;
 };
 
 /** Upcalls for an endpoint whose user is the server. */

@@ -43,7 +43,7 @@ struct owed_ack {
     uint64_t request_id;
     bool json;
     bool done;
-    enum felix_err err;
+    struct publish_outcome outcome;
 };
 
 enum pause_reason {
@@ -187,10 +187,11 @@ void reply_stream_not_found_text(char *out, size_t out_bytes, struct slice tenan
 void reply_cache_not_found_text(char *out, size_t out_bytes, struct slice tenant,
                                 struct slice namespace_, struct slice cache);
 /** Answer a publish, or remember that it is answered, in request order. */
-void reply_publish(struct session *session, uint64_t request_id, bool json, enum felix_err err,
-                   const char *text);
+void reply_publish(struct session *session, uint64_t request_id, bool json,
+                   const struct publish_outcome *outcome, const char *text);
 uint64_t reply_owe(struct session *session, uint64_t request_id, bool json);
-void reply_owed_done(struct session *session, uint64_t number, enum felix_err err);
+void reply_owed_done(struct session *session, uint64_t number,
+                     const struct publish_outcome *outcome);
 
 /* ---- the steps: one exchange each. False: the frame must be offered again after a pause. ---- */
 void auth_step(struct session *session, const struct message *message);
@@ -215,7 +216,9 @@ struct event_stream {
     struct subscription sub;
     uint64_t subscription_id;
     bool offsets;
-    bool ended;                /* finish once the queue is empty */
+    bool ended;              /* finish once the queue is empty */
+    enum felix_err stop_err; /* why, unless the stream was deleted (core_host.stopped) */
+    uint64_t resume_from;
     uint64_t requested_offset; /* of the start position */
     struct event_stream *conn_prev, *conn_next;
     bool in_window;

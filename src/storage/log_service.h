@@ -49,7 +49,7 @@ struct log_commit {
 /* A page on its way from the disk. Made by the reader with malloc; comes back to on_page. */
 struct log_read {
     struct log_read *next;
-    struct stream_log *log; /* borrowed: the reader keeps its reference until the answer */
+    struct stream_log *log; /* log_read takes a reference of its own until the answer */
     uint64_t offset;
     size_t bytes_max;
     unsigned reactor; /* these two are the reader's */
@@ -57,6 +57,7 @@ struct log_read {
     /* the answer */
     enum felix_err err; /* as record_log_read */
     uint64_t available;
+    bool at_end;          /* the page reached the committed end */
     struct log_page page; /* owned by whoever has the request */
 };
 

@@ -6,6 +6,13 @@
 #include "base/slice.h"
 #include "wire/limits.h"
 
+/* What a successful acknowledgement means for the item. */
+enum ack_level {
+    ACK_LEVEL_MEMORY,  /* it is in its stream, in memory */
+    ACK_LEVEL_WRITTEN, /* the operating system has it: it survives the broker, not the machine */
+    ACK_LEVEL_FLUSHED, /* it is on the disk */
+};
+
 struct publish_ack {
     uint64_t request_id;
     bool ok;

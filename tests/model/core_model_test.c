@@ -119,7 +119,7 @@ static unsigned stream_of(const struct mail *mail) {
 
 /* ---- the oracle ---- */
 
-static void log_append(unsigned stream, const struct payload_list *list) {
+static void oracle_append(unsigned stream, const struct payload_list *list) {
     struct log *log = &run->logs[stream];
     struct payload_cursor cursor = payload_walk(list);
     struct slice payload;
@@ -198,8 +198,9 @@ static void host_post(void *context, unsigned reactor, struct mail *mail) {
     queue->tail = mail;
 }
 
-static void host_published(void *context, const struct origin *origin, enum felix_err err) {
-    publish_answered(origin->request_id, origin->admitted_bytes, err);
+static void host_published(void *context, const struct origin *origin,
+                           const struct publish_outcome *outcome) {
+    publish_answered(origin->request_id, origin->admitted_bytes, outcome->err);
     uint64_t *admitted = &run->admitted[run->publishes[origin->request_id].reactor];
     assert_true(*admitted >= origin->admitted_bytes);
     *admitted -= origin->admitted_bytes;
@@ -276,7 +277,7 @@ static void step_publish(void) {
     struct payload_list list;
     struct buf *body = body_new(1 + (uint32_t)(below(2) == 0 ? 0 : below(6)), &list);
     if (fanout->owner == reactor)
-        log_append(stream, &list);
+        oracle_append(stream, &list);
     size_t index = publish_new(&(struct publish){.open = true,
                                                  .reactor = reactor,
                                                  .stream = stream,
@@ -284,8 +285,9 @@ static void step_publish(void) {
                                                  .bytes = list.bytes.len});
     struct origin origin = {.request_id = index, .admitted_bytes = list.bytes.len};
     run->admitted[reactor] += list.bytes.len;
-    if (core_publish(core, fanout, body, &list, HEADROOM, 0, &origin)) {
-        host_published(NULL, &origin, FELIX_OK);
+    struct publish_outcome outcome;
+    if (core_publish(core, fanout, body, &list, HEADROOM, 0, &origin, &outcome)) {
+        host_published(NULL, &origin, &outcome);
     } else if (fanout->owner == reactor) {
         assert_int_equal(run->policy, QUEUE_BLOCK);
         run->waited++;
@@ -303,7 +305,7 @@ static bool deliver(unsigned to, unsigned from) {
         queue->tail = NULL;
     if (mail->kind == MAIL_PUBLISH &&
         core_find_stream(&run->cores[to], core_key_slice(mail->key)) != NULL)
-        log_append(stream_of(mail), &((const struct mail_publish *)mail)->list);
+        oracle_append(stream_of(mail), &((const struct mail_publish *)mail)->list);
     core_receive(&run->cores[to], mail, 0);
     return true;
 }
@@ -325,7 +327,7 @@ static void pop(struct consumer *c) {
     for (uint32_t i = 0; i < batch->frame_count; i++)
         in_frames += batch->frames[i].items;
     assert_int_equal(in_frames, batch->list.count);
-    core_popped(core, &c->sub, queued_items(&entry));
+    core_popped(core, &c->sub, &entry);
     buf_unref(entry.block);
 }
 
@@ -433,7 +435,7 @@ static void step_add_again(void) {
         *log = (struct log){.items = log->items, .capacity = log->capacity};
         run->incarnation++;
         for (unsigned r = 0; r < run->count; r++)
-            core_add_stream(&run->cores[r], key_of(s), run->incarnation);
+            core_add_stream(&run->cores[r], key_of(s), run->incarnation, NULL);
     }
 }
 
@@ -483,7 +485,7 @@ static void begin(unsigned reactors, enum queue_policy policy) {
     for (unsigned r = 0; r < reactors; r++) {
         core_init(&run->cores[r], r, reactors, &settings, &host, NULL);
         for (unsigned s = 0; s < STREAMS; s++)
-            core_add_stream(&run->cores[r], key_of(s), 0);
+            core_add_stream(&run->cores[r], key_of(s), 0, NULL);
     }
 }
 

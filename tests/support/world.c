@@ -111,7 +111,7 @@ void world_add_stream(struct world *world, const char *tenant, const char *name)
     world->incarnation++;
     for (unsigned r = 0; r < world->count; r++)
         core_add_stream(&world->reactors[r].server.core, key_of(tenant, name, key),
-                        world->incarnation);
+                        world->incarnation, NULL);
 }
 
 void world_remove_stream(struct world *world, const char *tenant, const char *name) {

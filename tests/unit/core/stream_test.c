@@ -30,9 +30,10 @@ static void host_post(void *context, unsigned reactor, struct mail *mail) {
     world->mail[reactor][mail->from] = mail;
 }
 
-static void host_published(void *context, const struct origin *origin, enum felix_err err) {
+static void host_published(void *context, const struct origin *origin,
+                           const struct publish_outcome *outcome) {
     world->published++;
-    world->published_failed += err != FELIX_OK;
+    world->published_failed += outcome->err != FELIX_OK;
     world->released_bytes += origin->admitted_bytes;
 }
 
@@ -81,7 +82,7 @@ static void build(unsigned reactors, enum queue_policy policy, uint32_t batches_
     world->count = reactors;
     for (unsigned r = 0; r < reactors; r++) {
         core_init(&world->cores[r], r, reactors, &settings, &host, NULL);
-        core_add_stream(&world->cores[r], key(), 1);
+        core_add_stream(&world->cores[r], key(), 1, NULL);
     }
 }
 
@@ -129,7 +130,9 @@ static bool publish(unsigned reactor, uint32_t count, uint8_t fill) {
     struct payload_list list = {
         .bytes = slice_of(at, 4 + count * 5), .count = count, .payload_bytes = count};
     struct origin origin = {.session = 1, .request_id = 1, .admitted_bytes = count};
-    return core_publish(core, core_find_stream(core, key()), body, &list, HEADROOM, 0, &origin);
+    struct publish_outcome outcome;
+    return core_publish(core, core_find_stream(core, key()), body, &list, HEADROOM, 0, &origin,
+                        &outcome);
 }
 
 /* An item counts its length, too. */
@@ -141,7 +144,9 @@ static bool publish_empty_items(unsigned reactor, uint32_t count) {
     be32_store(body->data + HEADROOM, count);
     struct payload_list list = {.bytes = slice_of(body->data + HEADROOM, bytes), .count = count};
     struct origin origin = {.session = 1, .request_id = 1};
-    return core_publish(core, core_find_stream(core, key()), body, &list, HEADROOM, 0, &origin);
+    struct publish_outcome outcome;
+    return core_publish(core, core_find_stream(core, key()), body, &list, HEADROOM, 0, &origin,
+                        &outcome);
 }
 
 static void subscribe(unsigned reactor, struct subscription *sub, enum start_kind start,
@@ -172,9 +177,8 @@ static const char *take(unsigned reactor, struct subscription *sub) {
             if (i >= entry.first_item)
                 text[len++] = (char)payload.data[0];
         }
-        uint32_t items = queued_items(&entry);
+        core_popped(&world->cores[reactor], sub, &entry);
         buf_unref(entry.block);
-        core_popped(&world->cores[reactor], sub, items);
     }
     text[len] = '\0';
     return text;
@@ -432,7 +436,7 @@ static void leaving_before_the_answer_leaves_nothing_behind(void **) {
 static void replace_stream(void) {
     for (unsigned r = 0; r < world->count; r++) {
         assert_true(core_remove_stream(&world->cores[r], key()));
-        core_add_stream(&world->cores[r], key(), 2);
+        core_add_stream(&world->cores[r], key(), 2, NULL);
     }
 }
 

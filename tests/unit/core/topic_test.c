@@ -58,7 +58,7 @@ static void publish(struct topic *topic, struct seen *seen, uint32_t count, uint
 static void a_batch_is_delivered_at_once_with_consecutive_numbers(void **) {
     struct topic topic;
     struct seen seen = {0};
-    topic_init(&topic);
+    topic_init(&topic, false, 0);
     publish(&topic, &seen, 3, 5, 'a');
     publish(&topic, &seen, 2, 5, 'b');
     assert_int_equal(seen.batches, 2);
@@ -71,7 +71,7 @@ static void a_batch_is_delivered_at_once_with_consecutive_numbers(void **) {
 static void lone_items_of_a_turn_leave_as_one_frame_in_order(void **) {
     struct topic topic;
     struct seen seen = {0};
-    topic_init(&topic);
+    topic_init(&topic, false, 0);
     publish(&topic, &seen, 1, 5, 'a');
     publish(&topic, &seen, 1, 5, 'b');
     publish(&topic, &seen, 1, 5, 'c');
@@ -89,7 +89,7 @@ static void lone_items_of_a_turn_leave_as_one_frame_in_order(void **) {
 static void one_lone_item_alone_keeps_its_own_block(void **) {
     struct topic topic;
     struct seen seen = {0};
-    topic_init(&topic);
+    topic_init(&topic, false, 0);
     publish(&topic, &seen, 1, 5, 'a');
     topic_tick(&topic, &limits, note, &seen);
     assert_int_equal(seen.items[0], 1);
@@ -100,7 +100,7 @@ static void one_lone_item_alone_keeps_its_own_block(void **) {
 static void a_full_merge_is_delivered_before_the_next_item_is_kept(void **) {
     struct topic topic;
     struct seen seen = {0};
-    topic_init(&topic);
+    topic_init(&topic, false, 0);
     for (uint8_t i = 0; i < 4; i++)
         publish(&topic, &seen, 1, 5, (uint8_t)('a' + i));
     assert_int_equal(seen.batches, 1); /* items_max is 3 */
@@ -114,7 +114,7 @@ static void a_full_merge_is_delivered_before_the_next_item_is_kept(void **) {
 static void a_batch_waits_behind_the_lone_items_before_it(void **) {
     struct topic topic;
     struct seen seen = {0};
-    topic_init(&topic);
+    topic_init(&topic, false, 0);
     publish(&topic, &seen, 1, 5, 'a');
     publish(&topic, &seen, 2, 5, 'b');
     assert_int_equal(seen.batches, 2);
@@ -126,7 +126,7 @@ static void a_batch_waits_behind_the_lone_items_before_it(void **) {
 static void a_batch_over_the_limits_is_split_and_a_large_item_goes_alone(void **) {
     struct topic topic;
     struct seen seen = {0};
-    topic_init(&topic);
+    topic_init(&topic, false, 0);
     publish(&topic, &seen, 7, 5, 'a'); /* 3 + 3 + 1 by items */
     assert_int_equal(seen.frames[0], 3);
     publish(&topic, &seen, 3, 60, 'b'); /* one each by bytes */
@@ -139,7 +139,7 @@ static void a_batch_over_the_limits_is_split_and_a_large_item_goes_alone(void **
 static void the_ring_keeps_the_newest_items_and_not_one_more(void **) {
     struct topic topic;
     struct seen seen = {0};
-    topic_init(&topic);
+    topic_init(&topic, false, 0);
     for (uint8_t i = 0; i < 5; i++)
         publish(&topic, &seen, 2, 5, (uint8_t)('a' + i)); /* 0 .. 9 */
     assert_int_equal(topic.next_seq, 10);
@@ -154,7 +154,7 @@ static void a_replay_begins_where_it_was_asked_to(void **) {
     struct seen seen = {0};
     struct topic_position at = {0};
     uint64_t seq = 0;
-    topic_init(&topic);
+    topic_init(&topic, false, 0);
     for (uint8_t i = 0; i < 5; i++)
         publish(&topic, &seen, 2, 5, (uint8_t)('a' + i)); /* 6, 7 | 8, 9 are kept */
 
