@@ -107,7 +107,8 @@ struct uncommitted {
     struct buf **blocks; /* the same */
     uint32_t block_capacity, block_head, block_count;
     uint64_t epoch;
-    enum felix_err err; /* the log takes nothing at present */
+    enum felix_err err;    /* the log takes nothing at present */
+    uint64_t gap_reactors; /* bit set: told that the last batches were left out */
 };
 
 /* A Felix stream as this reactor knows it: its subscriptions here, and, on the owner, its topic. */
@@ -299,7 +300,10 @@ void subscribe_answered(struct core *core, const struct mail_subscribed *mail);
 void durable_wait(struct core *core, struct fanout *fanout, const struct log_wait *wait);
 void durable_append(struct core *core, struct fanout *fanout, struct buf *block);
 void durable_logged(struct core *core, const struct mail_logged *mail);
-void durable_rewound(struct core *core, const struct mail_rewind *mail);
+void durable_rewound(struct core *core, const struct mail_end *mail);
+/** A batch is not sent to a reactor that does not keep up: it is told once in a row. */
+void durable_left_out(struct core *core, struct fanout *fanout, unsigned reactor, uint64_t end);
+void durable_gap(struct core *core, const struct mail_end *mail);
 /** Nothing more will be committed: answer with `err` whoever waits. */
 void durable_fail(struct core *core, struct fanout *fanout, enum felix_err err);
 

@@ -124,9 +124,9 @@ void durable_fail(struct core *core, struct fanout *fanout, enum felix_err err) 
 static void rewind_here(struct core *core, struct fanout *fanout, uint64_t end) {
     for (struct subscription *sub = fanout->subs, *next; sub != NULL; sub = next) {
         next = sub->fanout_next;
-        if (sub->behind || sub->next_seq <= end)
+        if (sub->next_seq <= end)
             continue;
-        if (sub->end_on_loss)
+        if (sub->end_on_loss || sub->behind)
             core_stop(core, sub, FELIX_LAGGED, end);
         else
             sub->next_seq = end;
@@ -135,9 +135,9 @@ static void rewind_here(struct core *core, struct fanout *fanout, uint64_t end) 
 
 static void rewind_all(struct core *core, struct fanout *fanout, uint64_t end) {
     for (unsigned r = 0; r < core->reactor_count; r++) {
-        if (r == core->reactor || fanout->remote_subs[r] == 0)
+        if (r == core->reactor)
             continue;
-        struct mail_rewind *mail = (struct mail_rewind *)core_mail_new(
+        struct mail_end *mail = (struct mail_end *)core_mail_new(
             core, MAIL_REWIND, sizeof *mail, fanout->key, fanout->incarnation);
         mail->end = end;
         core->host->post(core->host_context, r, &mail->mail);
@@ -145,10 +145,32 @@ static void rewind_all(struct core *core, struct fanout *fanout, uint64_t end) {
     rewind_here(core, fanout, end);
 }
 
-void durable_rewound(struct core *core, const struct mail_rewind *mail) {
+void durable_rewound(struct core *core, const struct mail_end *mail) {
     struct fanout *fanout = core_fanout_of(core, &mail->mail);
     if (fanout != NULL)
         rewind_here(core, fanout, mail->end);
+}
+
+void durable_left_out(struct core *core, struct fanout *fanout, unsigned reactor, uint64_t end) {
+    uint64_t bit = (uint64_t)1 << reactor;
+    if ((fanout->uncommitted.gap_reactors & bit) != 0)
+        return;
+    fanout->uncommitted.gap_reactors |= bit;
+    struct mail_end *mail = (struct mail_end *)core_mail_new(core, MAIL_GAP, sizeof *mail,
+                                                             fanout->key, fanout->incarnation);
+    mail->end = end;
+    core->host->post(core->host_context, reactor, &mail->mail);
+}
+
+void durable_gap(struct core *core, const struct mail_end *mail) {
+    struct fanout *fanout = core_fanout_of(core, &mail->mail);
+    if (fanout == NULL)
+        return;
+    for (struct subscription *sub = fanout->subs, *next; sub != NULL; sub = next) {
+        next = sub->fanout_next;
+        if (sub->end_on_loss && !sub->behind && sub->next_seq < mail->end)
+            core_stop(core, sub, FELIX_LAGGED, sub->next_seq);
+    }
 }
 
 static void fail_from(struct core *core, struct fanout *fanout, const struct log_commit *notice) {

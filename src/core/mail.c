@@ -36,6 +36,7 @@ void mail_free(struct mail *mail) {
     case MAIL_DELIVERED:
     case MAIL_STALL:
     case MAIL_REWIND:
+    case MAIL_GAP:
     case MAIL_LOGGED:
     case MAIL_REMOVE:
     case MAIL_ADD:

@@ -20,6 +20,7 @@ enum mail_kind {
     MAIL_DELIVERED,   /* back, now and then: so much of that was taken */
     MAIL_STALL,       /* to the owner: a blocking subscription of mine is full, or no longer */
     MAIL_REWIND,      /* from the owner: what followed this offset of a durable stream is gone */
+    MAIL_GAP,         /* from the owner: what is missing below this offset will not be delivered */
     MAIL_LOGGED,      /* from the log to the owner: what is committed */
     MAIL_LOG_PAGE,    /* from the log: records that a subscription of mine asked for */
     MAIL_REMOVE,      /* to all: a stream or cache was deleted */
@@ -103,7 +104,7 @@ struct mail_stall {
     bool stalled;
 };
 
-struct mail_rewind {
+struct mail_end { /* REWIND and GAP */
     struct mail mail;
     uint64_t end;
 };

@@ -266,6 +266,7 @@ void core_receive(struct core *core, struct mail *mail, uint64_t now_ns) {
     case MAIL_DELIVERED:
     case MAIL_STALL:
     case MAIL_REWIND:
+    case MAIL_GAP:
     case MAIL_LOGGED:
     case MAIL_LOG_PAGE:
         core_stream_mail(core, mail);

@@ -234,10 +234,14 @@ void core_deliver(struct core *core, struct fanout *fanout, struct buf *block) {
         if (fanout->remote_subs[r] == 0 || r == core->reactor)
             continue;
         if (is_full(core, r) && core->settings.queue_policy != QUEUE_BLOCK) {
+            const struct batch *batch = batch_of(block);
             counter_add(&core->counters.dropped_new_items,
-                        (uint64_t)batch_of(block)->list.count * fanout->remote_subs[r]);
+                        (uint64_t)batch->list.count * fanout->remote_subs[r]);
+            if (fanout->log != NULL)
+                durable_left_out(core, fanout, r, batch->base_seq + batch->list.count);
             continue;
         }
+        fanout->uncommitted.gap_reactors &= ~((uint64_t)1 << r);
         count_under_way(core, r, block);
         batch_share(block);
         struct mail_deliver *mail = (struct mail_deliver *)core_mail_new(
@@ -574,7 +578,10 @@ void core_stream_mail(struct core *core, struct mail *mail) {
             set_stalled(core, fanout, mail->from, ((const struct mail_stall *)mail)->stalled);
         break;
     case MAIL_REWIND:
-        durable_rewound(core, (const struct mail_rewind *)mail);
+        durable_rewound(core, (const struct mail_end *)mail);
+        break;
+    case MAIL_GAP:
+        durable_gap(core, (const struct mail_end *)mail);
         break;
     case MAIL_LOGGED:
         durable_logged(core, (const struct mail_logged *)mail);
