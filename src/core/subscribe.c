@@ -34,8 +34,10 @@ static struct admission admit(struct core *core, struct fanout *fanout, unsigned
         ret.err = topic_seek(&fanout->topic, &core->settings.topic,
                              start == START_NONE ? START_LATEST : start, offset, &ret.seq, &ret.at);
     }
-    if (ret.err == FELIX_OK)
+    if (ret.err == FELIX_OK) {
         fanout->remote_subs[reactor]++;
+        fanout->uncommitted.gap_reactors &= ~((uint64_t)1 << reactor); /* this one was not told */
+    }
     return ret;
 }
 
