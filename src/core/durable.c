@@ -137,8 +137,8 @@ static void rewind_all(struct core *core, struct fanout *fanout, uint64_t end) {
     for (unsigned r = 0; r < core->reactor_count; r++) {
         if (r == core->reactor)
             continue;
-        struct mail_end *mail = (struct mail_end *)core_mail_new(
-            core, MAIL_REWIND, sizeof *mail, fanout->key, fanout->incarnation);
+        struct mail_end *mail = (struct mail_end *)core_mail_new(core, MAIL_REWIND, sizeof *mail,
+                                                                 fanout->key, fanout->incarnation);
         mail->end = end;
         core->host->post(core->host_context, r, &mail->mail);
     }

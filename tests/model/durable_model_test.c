@@ -143,9 +143,8 @@ static void notice(enum felix_err err, bool available) {
     struct mail_logged *mail = calloc(1, sizeof *mail);
     const struct fanout *fanout = fanout_at(0);
     assert_non_null(mail);
-    mail->mail = (struct mail){.kind = MAIL_LOGGED,
-                               .incarnation = fanout->incarnation,
-                               .key = buf_ref(fanout->key)};
+    mail->mail = (struct mail){
+        .kind = MAIL_LOGGED, .incarnation = fanout->incarnation, .key = buf_ref(fanout->key)};
     mail->commit = (struct log_commit){.end = run.log.end,
                                        .err = err,
                                        .epoch = run.log.epoch,
@@ -223,7 +222,8 @@ static void fill_page(struct log_read *read, uint32_t count) {
     size_t list_bytes = 4 + (size_t)count * 8;
     struct buf *block = buf_new(HEADROOM + list_bytes + 8 + count * sizeof(uint64_t));
     uint8_t *at = block->data + HEADROOM;
-    uint64_t *times = (uint64_t *)(void *)(block->data + ((HEADROOM + list_bytes + 7) & ~(size_t)7));
+    uint64_t *times =
+        (uint64_t *)(void *)(block->data + ((HEADROOM + list_bytes + 7) & ~(size_t)7));
     read->page = (struct log_page){
         .block = block,
         .list = {.bytes = slice_of(at, list_bytes), .count = count, .payload_bytes = 4 * count},
@@ -478,11 +478,12 @@ static void tick(unsigned reactor) {
 static void settle(void) {
     step_recover();
     for (bool any = true; any;) {
+        for (unsigned r = 0; r < run.count; r++)
+            tick(r);
         any = run.log.head != NULL || run.log.reads != NULL;
         step_commit();
         step_read();
         for (unsigned r = 0; r < run.count; r++) {
-            tick(r);
             for (unsigned from = 0; from <= REACTORS_MAX; from++)
                 any = deliver_mail(r, from) || any;
         }
@@ -598,10 +599,11 @@ static void history_joins_live_without_gap_or_repeat(void **state) {
         for (unsigned i = 0; i < steps; i++)
             step();
         /* A run in which nothing happened would show nothing. */
-        print_message("%u reactors: %llu items seen, %llu pages, %llu stops, %llu refusals, %llu too old\n",
-                      reactors, (unsigned long long)run.items_seen, (unsigned long long)run.pages,
-                      (unsigned long long)run.stops, (unsigned long long)run.refusals,
-                      (unsigned long long)run.too_old);
+        print_message(
+            "%u reactors: %llu items seen, %llu pages, %llu stops, %llu refusals, %llu too old\n",
+            reactors, (unsigned long long)run.items_seen, (unsigned long long)run.pages,
+            (unsigned long long)run.stops, (unsigned long long)run.refusals,
+            (unsigned long long)run.too_old);
         assert_true(run.items_seen > steps / 20 && run.pages > steps / 1000 && run.stops > 0);
         assert_true(run.refusals > 0 && run.failures > 0 && run.too_old > 0);
         end();
