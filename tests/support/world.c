@@ -114,6 +114,23 @@ void world_add_stream(struct world *world, const char *tenant, const char *name)
                         world->incarnation, NULL);
 }
 
+void world_add_durable(struct world *world, const char *tenant, const char *name) {
+    uint8_t bytes[64];
+    struct slice key = key_of(tenant, name, bytes);
+    INVARIANT(world->log == NULL);
+    world->log = xcalloc(1, sizeof *world->log);
+    *world->log = (struct world_log){.world = world,
+                                     .key = core_key_new(key),
+                                     .incarnation = ++world->incarnation,
+                                     .references = world->count};
+    for (unsigned r = 0; r < world->count; r++) {
+        struct stream_start start = {.log = (struct stream_log *)(void *)world->log};
+        struct core *core = &world->reactors[r].server.core;
+        core_add_stream(core, key, world->incarnation, &start);
+        world->log->owner = core_find_stream(core, key)->owner;
+    }
+}
+
 void world_remove_stream(struct world *world, const char *tenant, const char *name) {
     uint8_t key[64];
     for (unsigned r = 0; r < world->count; r++)
@@ -141,6 +158,8 @@ struct world *world_new(const struct world_options *options) {
         server->tokens = verified[r];
         server->keys = auth_keyset_ref(keys);
         server->node = world;
+        server->logs = &world_logs;
+        server->logs_context = world;
         server->post = post;
         server->now_ns = world->now_ns;
         reactor->endpoint.handler = &server_quic_handler;
@@ -196,6 +215,9 @@ void world_turn(struct world *world, unsigned reactor) {
 }
 
 static bool anything_moves(const struct world *world) {
+    if (world->log != NULL && !world->log->held &&
+        (world->log->head != NULL || world->log->reads != NULL))
+        return true;
     for (unsigned r = 0; r < world->count; r++) {
         const struct world_reactor *reactor = &world->reactors[r];
         if (server_has_work(&reactor->server))
@@ -214,6 +236,7 @@ static bool anything_moves(const struct world *world) {
 
 void world_settle(struct world *world) {
     do {
+        (void)world_log_turn(world->log);
         for (unsigned r = 0; r < world->count; r++) {
             world_turn(world, r);
             for (struct peer *p = world->reactors[r].peers; p != NULL; p = p->next)
@@ -280,6 +303,7 @@ void world_free(struct world *world) {
         server->tokens = (struct token_cache){0};
         server_deinit(server);
     }
+    world_log_free(world->log);
     free(world);
 }
 

@@ -11,6 +11,7 @@
 
 #include "session/session.h"
 #include "support/peer.h"
+#include "support/world_log.h"
 
 #define WORLD_REACTORS_MAX 3u
 #define WORLD_STREAMS 3u
@@ -33,7 +34,8 @@ struct world_reactor {
 struct world {
     unsigned count;
     uint64_t now_ns;
-    uint64_t incarnation; /* of the stream that was added last */
+    uint64_t incarnation;  /* of the stream that was added last */
+    struct world_log *log; /* of the durable stream, if there is one */
     struct world_reactor reactors[WORLD_REACTORS_MAX];
 };
 
@@ -65,6 +67,8 @@ void world_check_rest(const struct world *world);
 
 /** Add or remove a stream or cache of a tenant on all reactors. */
 void world_add_stream(struct world *world, const char *tenant, const char *name);
+/** The same of a durable stream, whose log is world->log; at most one in a world. */
+void world_add_durable(struct world *world, const char *tenant, const char *name);
 void world_remove_stream(struct world *world, const char *tenant, const char *name);
 
 /** Send a message as one frame; an auth of a person, with client_features and our own features. */
