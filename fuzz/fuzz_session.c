@@ -39,7 +39,8 @@ struct play {
 static struct world_options options_of(uint8_t byte) {
     struct world_options options = world_options();
     options.reactors = 1 + (byte & 1);
-    options.core.queue_policy = (enum queue_policy)((byte >> 1 & 3) % 3);
+    options.core.queue_policy =
+        (byte & 6) == 6 ? QUEUE_DROP_NEW : (enum queue_policy)(byte >> 1 & 3);
     options.server.ingress_wait = (byte & 8) != 0;
     if ((byte & 16) != 0) {
         options.server.conn_inflight_bytes = 64 + 2 * PUBLISH_CHARGE_BYTES;
@@ -285,6 +286,17 @@ static void step_network(struct play *play, unsigned x) {
     }
 }
 
+static void step_log(struct world_log *log, uint8_t which) {
+    if (which == 216)
+        log->fails = FELIX_DISK_FULL;
+    else if (which == 217)
+        log->fails = FELIX_STORAGE;
+    else if (which == 218)
+        world_log_recover(log);
+    else
+        log->oldest = log->end - (log->end - log->oldest) / 2;
+}
+
 static void step_rare(struct play *play, unsigned x) {
     static const char *const streams[] = {"a", "b", "c", "d"};
     struct peer *peer = play->peer_count == 0 ? NULL : play->peers[x % play->peer_count];
@@ -301,6 +313,8 @@ static void step_rare(struct play *play, unsigned x) {
         server_drain_begin(&play->world->reactors[x % play->world->count].server);
     } else if (which < 216) {
         server_close_all(&play->world->reactors[x % play->world->count].server, "over");
+    } else if (which < 220 && play->world->log != NULL) {
+        step_log(play->world->log, which);
     } else if (peer != NULL) { /* unsubscribe one */
         struct peer_stream *events = peer_next_event_stream(peer, NULL);
         for (unsigned i = 0; i < which % 4 && events != NULL; i++)
@@ -355,6 +369,8 @@ static void step(struct play *play) {
         break;
     case 12:
         play->world->now_ns += x * NS_PER_S;
+        if (x == 0)
+            (void)world_log_turn(play->world->log);
         break;
     case 13:
         step_rare(play, x);
@@ -442,6 +458,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct play play = {.in = reader_of(slice_of(data, size))};
     struct world_options options = options_of(reader_u8(&play.in));
     play.world = world_new(&options);
+    if (size > 0 && (data[0] & 6) == 6) {
+        world_remove_stream(play.world, "t1", "c");
+        world_add_durable(play.world, "t1", "c");
+    }
     for (unsigned i = 0; i < STEPS_MAX && reader_left(&play.in) > 0; i++)
         step(&play);
     world_settle(play.world);

@@ -164,6 +164,10 @@ bool world_log_turn(struct world_log *log) {
     return any;
 }
 
+void world_log_recover(struct world_log *log) {
+    notice(log, FELIX_OK);
+}
+
 void world_log_free(struct world_log *log) {
     if (log == NULL)
         return;

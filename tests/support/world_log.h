@@ -36,6 +36,9 @@ extern const struct server_logs world_logs;
  */
 bool world_log_turn(struct world_log *log);
 
+/** After FELIX_STORAGE: it takes publishes again. */
+void world_log_recover(struct world_log *log);
+
 /** Frees it; everybody has given it back. */
 void world_log_free(struct world_log *log);
 
