@@ -296,15 +296,15 @@ int disk_replace_file(const struct disk *disk, const char *path, const void *dat
 
 int disk_make_dirs(const struct disk *disk, const char *path) {
     char dir[PATH_MAX], parent[PATH_MAX];
-    size_t bytes = strlen(path);
+    size_t bytes = strlen(path), end = 0;
     if (bytes == 0 || bytes >= sizeof dir)
         return bytes == 0 ? -ENOENT : -ENAMETOOLONG;
-    for (size_t end = 1; end <= bytes; end++) {
-        if (end < bytes && path[end] != '/')
+    for (size_t i = 0; i < bytes; i++) {
+        if (path[i] == '/' && end > 0 && dir[end - 1] == '/')
             continue;
-        if (path[end - 1] == '/')
+        dir[end++] = path[i];
+        if (path[i] == '/' || (path[i + 1] != '/' && path[i + 1] != '\0'))
             continue;
-        memcpy(dir, path, end);
         dir[end] = '\0';
         int err = disk->ops->make_dir(disk->context, dir);
         if (err != 0)

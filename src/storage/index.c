@@ -38,12 +38,14 @@ static bool grow(struct log_index *index) {
     return true;
 }
 
+/* The new spacing is what the entries have now: records may be larger than the one that was set. */
 static void thin_out(struct log_index *index) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < index->count; i += 2)
         index->entries[kept++] = index->entries[i];
     index->count = kept;
-    index->spacing_bytes *= 2;
+    uint64_t span = index->entries[kept - 1].position - index->entries[0].position;
+    index->spacing_bytes = span / (kept - 1);
 }
 
 /* False: no memory. */
