@@ -42,5 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     if (ack.ok && (flags & FRAME_ACK_OFFSET))
         INVARIANT(again.offset == ack.offset);
+    if (ack.ok && (flags & FRAME_ACK_LEVEL))
+        INVARIANT(again.level == ack.level);
     return 0;
 }

@@ -36,6 +36,8 @@ static void check_equal(const struct message *a, const struct message *b) {
     INVARIANT(a->subscription_id == b->subscription_id);
     INVARIANT(a->has_ttl == b->has_ttl && a->ttl_ms == b->ttl_ms);
     INVARIANT(a->has_offset == b->has_offset && a->offset == b->offset);
+    INVARIANT(a->has_live_offset == b->has_live_offset && a->live_offset == b->live_offset);
+    INVARIANT(a->has_level == b->has_level && a->level == b->level);
     INVARIANT(a->has_client_flags == b->has_client_flags && a->flags == b->flags);
     INVARIANT(a->has_client_features == b->has_client_features && a->features == b->features);
     INVARIANT(a->features_hi == b->features_hi);

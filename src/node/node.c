@@ -79,6 +79,8 @@ static uint64_t share(uint64_t total, unsigned reactors) {
 
 static struct server_settings server_settings_of(const struct config *config, unsigned reactors) {
     return (struct server_settings){
+        .flags = SERVER_FLAGS,
+        .features = SERVER_FEATURES,
         .max_frame_bytes = (uint32_t)config->max_frame_bytes,
         .max_subscriptions_per_conn = config->max_subscriptions_per_conn,
         .conn_inflight_bytes = config->pub_conn_inflight_bytes,

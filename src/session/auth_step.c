@@ -9,12 +9,25 @@ static void answer(struct session *session, const struct message *message) {
     struct message reply = {.type = MESSAGE_OK};
     if (message->has_client_flags) {
         reply.type = MESSAGE_AUTH_OK;
-        reply.flags = SERVER_FLAGS;
+        reply.flags = session->server->settings.flags;
         reply.has_client_features = message->has_client_features;
-        reply.features = message->has_client_features ? SERVER_FEATURES : 0;
+        reply.features = message->has_client_features ? session->server->settings.features : 0;
         reply.own_features = message->own_features & OWN_FEATURES;
     }
     reply_message(session, &reply);
+}
+
+/* What both sides listed. The members of ours count only where auth_ok repeats them. */
+static void negotiate(struct session *session, const struct message *message) {
+    const struct server_settings *settings = &session->server->settings;
+    uint16_t flags = message->has_client_flags ? message->flags & settings->flags : 0;
+    uint32_t own = message->has_client_flags && !session->uni ? message->own_features : 0;
+    session->offsets = (flags & FRAME_EVENT_OFFSETS) != 0;
+    session->timestamps = (flags & FRAME_EVENT_TIMESTAMPS) != 0;
+    session->ack_offsets = (flags & FRAME_ACK_OFFSET) != 0;
+    session->lagged = (message->features & settings->features & FEATURE_SUBSCRIPTION_LAGGED) != 0;
+    session->cache_frames = (own & OWN_CACHE_FRAMES) != 0;
+    session->ack_levels = (own & OWN_ACK_LEVELS) != 0;
 }
 
 void auth_step(struct session *session, const struct message *message) {
@@ -38,9 +51,7 @@ void auth_step(struct session *session, const struct message *message) {
         session_fail(session, WIRE_CODE_UNAUTHENTICATED, "auth failed");
         return;
     }
-    session->offsets = message->has_client_flags && (message->flags & FRAME_EVENT_OFFSETS) != 0;
-    session->cache_frames = message->has_client_flags && !session->uni &&
-                            (message->own_features & OWN_CACHE_FRAMES) != 0;
+    negotiate(session, message);
     counter_add(&server->counters.sessions_authenticated, 1);
     session_authenticated(session);
     answer(session, message);

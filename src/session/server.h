@@ -17,6 +17,8 @@
 #include "session/stages.h"
 
 struct server_settings {
+    uint16_t flags;    /* what auth_ok advertises: SERVER_FLAGS and, with durable storage, */
+    uint32_t features; /* SERVER_FLAGS_DURABLE; SERVER_FEATURES and SERVER_FEATURES_DURABLE */
     uint32_t max_frame_bytes;
     uint32_t max_subscriptions_per_conn;
     uint64_t conn_inflight_bytes;  /* admitted publishes of one connection */

@@ -276,9 +276,10 @@ void session_authenticated(struct session *session) {
 
 /* ---- frames ---- */
 
-/* Which bits may stand in a frame from this client. What we do not advertise is unknown. */
+/* Which bits may stand in a frame from this client. */
 static bool flags_known(const struct session *session, uint16_t flags) {
-    return (flags & ~SERVER_FLAGS) == 0 || (flags == FRAME_CACHE && session->cache_frames);
+    return (flags & ~FRAME_FLAGS_OF_CLIENTS) == 0 ||
+           (flags == FRAME_CACHE && session->cache_frames);
 }
 
 static void refuse_unknown_type(struct session *session, const struct message *message) {

@@ -78,6 +78,10 @@ struct session {
     /* identity and what was negotiated */
     struct principal *principal;
     bool offsets;      /* events may carry offsets */
+    bool timestamps;   /* and the times of their records */
+    bool lagged;       /* `subscription_lagged` may end a subscription */
+    bool ack_offsets;  /* acknowledgements may carry offsets */
+    bool ack_levels;   /* and how safe the publish is */
     bool error_codes;  /* errors may carry codes */
     bool unsupported;  /* unknown requests are answered by `unsupported` */
     bool cache_frames; /* cache operations may come as frames of our own */

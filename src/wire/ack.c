@@ -9,7 +9,7 @@ enum { ACK_STATUS_OK = 0, ACK_STATUS_ERROR = 1 };
 size_t ack_frame_encode(uint16_t flags, const struct publish_ack *ack,
                         uint8_t out[ACK_FRAME_BYTES_MAX]) {
     /* A code on a success means nothing; an offset on a failure makes clients drop the stream. */
-    flags &= FRAME_PUBLISH_ACK | (ack->ok ? FRAME_ACK_OFFSET : FRAME_ACK_CODE);
+    flags &= FRAME_PUBLISH_ACK | (ack->ok ? FRAME_ACK_OFFSET | FRAME_ACK_LEVEL : FRAME_ACK_CODE);
     struct slice message = {0};
     if (!ack->ok)
         message = slice_of(ack->message.data, utf8_cut(ack->message, ACK_MESSAGE_BYTES_MAX));
@@ -25,6 +25,8 @@ size_t ack_frame_encode(uint16_t flags, const struct publish_ack *ack,
     }
     if (flags & FRAME_ACK_OFFSET)
         writer_u64(&w, ack->offset);
+    if (flags & FRAME_ACK_LEVEL)
+        writer_u8(&w, (uint8_t)ack->level);
 
     size_t frame_bytes = (size_t)(w.at - out);
     frame_header_encode(out, flags, (uint32_t)(frame_bytes - FRAME_HEADER_BYTES));
@@ -46,7 +48,7 @@ enum felix_err ack_decode(uint16_t flags, struct slice body, struct publish_ack 
     if (status != ACK_STATUS_OK && status != ACK_STATUS_ERROR)
         return FELIX_MALFORMED;
     ack.ok = status == ACK_STATUS_OK;
-    if (!ack.ok && (flags & FRAME_ACK_OFFSET))
+    if (!ack.ok && (flags & (FRAME_ACK_OFFSET | FRAME_ACK_LEVEL)))
         return FELIX_MALFORMED;
     if ((flags & FRAME_ACK_DETAIL) && !(flags & FRAME_ACK_CODE))
         return FELIX_MALFORMED;
@@ -68,8 +70,34 @@ enum felix_err ack_decode(uint16_t flags, struct slice body, struct publish_ack 
     }
     if (flags & FRAME_ACK_OFFSET)
         ack.offset = reader_u64(&in);
+    if (flags & FRAME_ACK_LEVEL) {
+        uint8_t level = reader_u8(&in);
+        if (level > ACK_LEVEL_FLUSHED)
+            return FELIX_MALFORMED;
+        ack.level = (enum ack_level)level;
+    }
     if (in.failed)
         return FELIX_MALFORMED;
     *ret = ack;
     return FELIX_OK;
+}
+
+static const char *const level_names[] = {
+    [ACK_LEVEL_MEMORY] = "memory",
+    [ACK_LEVEL_WRITTEN] = "written",
+    [ACK_LEVEL_FLUSHED] = "flushed",
+};
+
+const char *ack_level_name(enum ack_level level) {
+    return level_names[level];
+}
+
+bool ack_level_parse(struct slice name, enum ack_level *ret) {
+    for (size_t i = 0; i < sizeof level_names / sizeof level_names[0]; i++) {
+        if (slice_is(name, level_names[i])) {
+            *ret = (enum ack_level)i;
+            return true;
+        }
+    }
+    return false;
 }

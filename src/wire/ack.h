@@ -1,4 +1,5 @@
-/* Publish acknowledgement body. Source: wire specification 4.3; wire extensions 3.2. */
+/* Publish acknowledgement body. Source: wire specification 4.3; wire extensions 3.2;
+ * docs/acknowledgements.md for ACK_LEVEL, which is ours. */
 #ifndef WIRE_ACK_H
 #define WIRE_ACK_H
 
@@ -6,11 +7,11 @@
 #include "base/slice.h"
 #include "wire/limits.h"
 
-/* What a successful acknowledgement means for the item. */
+/* How safe an acknowledged publish is. */
 enum ack_level {
-    ACK_LEVEL_MEMORY,  /* it is in its stream, in memory */
-    ACK_LEVEL_WRITTEN, /* the operating system has it: it survives the broker, not the machine */
-    ACK_LEVEL_FLUSHED, /* it is on the disk */
+    ACK_LEVEL_MEMORY = 0,  /* in the broker's memory: an in-memory stream */
+    ACK_LEVEL_WRITTEN = 1, /* with the operating system: outlives the broker */
+    ACK_LEVEL_FLUSHED = 2, /* on the disk: outlives the machine */
 };
 
 struct publish_ack {
@@ -24,7 +25,8 @@ struct publish_ack {
     struct slice owner_node; /* with ACK_OWNER */
     struct slice owner_addr;
     uint64_t owner_generation;
-    uint64_t offset; /* with ACK_OFFSET */
+    uint64_t offset;      /* with ACK_OFFSET */
+    enum ack_level level; /* with ACK_LEVEL */
 };
 
 /** Room that any acknowledgement frame of ours needs, header included. */
@@ -32,8 +34,8 @@ struct publish_ack {
 
 /**
  * Encode a whole frame (header and body). `flags` is PUBLISH_ACK plus what the peer understands
- * of ACK_CODE and ACK_OFFSET; the header gets only what fits the outcome: a code on a failure, an
- * offset on a success. A success carries no message; another message is cut to
+ * of ACK_CODE, ACK_OFFSET and ACK_LEVEL; the header gets only what fits the outcome: a code on a
+ * failure, offset and level on a success. A success carries no message; another message is cut to
  * ACK_MESSAGE_BYTES_MAX at a character boundary. OWNER and DETAIL are never emitted by us.
  * Returns the bytes written into `out`. Pure.
  */
@@ -43,8 +45,14 @@ size_t ack_frame_encode(uint16_t flags, const struct publish_ack *ack,
 /**
  * Decode a body under `flags` (all ACK_ modifiers are understood). Borrows `body`. Pure.
  *   FELIX_MALFORMED   truncated, status other than 0 or 1, a text that is not UTF-8, ACK_OFFSET
- *                     on a failure, ACK_DETAIL without ACK_CODE
+ *                     or ACK_LEVEL on a failure, ACK_DETAIL without ACK_CODE, an unknown level
  */
 enum felix_err ack_decode(uint16_t flags, struct slice body, struct publish_ack *ret);
+
+/** "memory", "written" or "flushed". */
+const char *ack_level_name(enum ack_level level);
+
+/** The level of that name. False: there is none. */
+bool ack_level_parse(struct slice name, enum ack_level *ret);
 
 #endif

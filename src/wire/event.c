@@ -11,8 +11,6 @@
 #define EVENT_FLAGS_KNOWN                                                                          \
     (FRAME_EVENT_BATCH | FRAME_EVENT_BATCH_SHARED | FRAME_EVENT_OFFSETS | FRAME_EVENT_SKIPPED |    \
      FRAME_EVENT_PUBLISHER | FRAME_EVENT_TIMESTAMPS)
-#define LENGTH_BYTES 4u
-#define TIMESTAMP_BYTES 8u
 
 static bool is_addressed(uint16_t flags) {
     return (flags & FRAME_EVENT_BATCH_SHARED) == 0;
@@ -43,14 +41,32 @@ size_t event_prefix_encode(uint16_t flags, uint64_t subscription_id, uint64_t ba
     return prefix_bytes;
 }
 
+size_t event_stamped_bytes(uint32_t count, size_t item_bytes) {
+    return item_bytes + (size_t)count * EVENT_TIMESTAMP_BYTES;
+}
+
+size_t event_items_stamp(struct slice items, uint32_t count, const uint64_t *timestamps,
+                         uint64_t one_us, uint8_t *out) {
+    struct reader in = reader_of(items);
+    struct writer w = writer_of(out, event_stamped_bytes(count, items.len));
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t payload_bytes = reader_u32(&in);
+        writer_u64(&w, timestamps != NULL ? timestamps[i] : one_us);
+        writer_u32(&w, payload_bytes);
+        writer_bytes(&w, reader_take(&in, payload_bytes));
+    }
+    INVARIANT(!in.failed && !w.failed);
+    return (size_t)(w.at - out);
+}
+
 /* Proves `count` items at the start of `in`; `*ret_bytes` tells how long they are together. */
 static bool items_prove(struct reader in, uint32_t count, bool timestamps, size_t *ret_bytes) {
     const uint8_t *start = in.at;
-    if (count > reader_left(&in) / LENGTH_BYTES)
+    if (count > reader_left(&in) / EVENT_LENGTH_BYTES)
         return false;
     for (uint32_t i = 0; i < count && !in.failed; i++) {
         if (timestamps)
-            reader_take(&in, TIMESTAMP_BYTES);
+            reader_take(&in, EVENT_TIMESTAMP_BYTES);
         reader_take(&in, reader_u32(&in));
     }
     *ret_bytes = (size_t)(in.at - start);
@@ -102,10 +118,12 @@ bool event_next(struct event_cursor *cursor, struct slice *ret_payload) {
     if (cursor->left == 0)
         return false;
     cursor->left--;
-    if (cursor->timestamps)
-        cursor->at += TIMESTAMP_BYTES;
+    if (cursor->timestamps) {
+        cursor->timestamp_us = be64_load(cursor->at);
+        cursor->at += EVENT_TIMESTAMP_BYTES;
+    }
     ret_payload->len = be32_load(cursor->at);
-    ret_payload->data = cursor->at + LENGTH_BYTES;
+    ret_payload->data = cursor->at + EVENT_LENGTH_BYTES;
     cursor->at = ret_payload->data + ret_payload->len;
     return true;
 }

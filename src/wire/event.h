@@ -5,6 +5,9 @@
 #include "wire/frame.h"
 #include "wire/publish.h"
 
+#define EVENT_LENGTH_BYTES 4u    /* in front of each payload */
+#define EVENT_TIMESTAMP_BYTES 8u /* in front of that, with EVENT_TIMESTAMPS */
+
 /* Largest frame prefix that we emit: header, subscription id, base offset, count. */
 #define EVENT_PREFIX_BYTES_MAX (FRAME_HEADER_BYTES + 8u + 8u + 4u)
 
@@ -24,19 +27,32 @@ struct event_cursor {
     const uint8_t *at;
     uint32_t left;
     bool timestamps;
+    uint64_t timestamp_us; /* of the event taken last, microseconds since 1970; 0 without */
 };
 
 /**
  * Write header and fixed fields, `count` included, of an event frame whose items take
  * `item_bytes` bytes (lengths included). `flags` is EVENT_BATCH or EVENT_BATCH_SHARED, with or
- * without EVENT_OFFSETS; fields not selected by it are ignored. Returns the bytes written into
- * `out` (at most EVENT_PREFIX_BYTES_MAX). Pure.
+ * without EVENT_OFFSETS and EVENT_TIMESTAMPS; fields not selected by it are ignored. With
+ * EVENT_TIMESTAMPS the items are those that event_items_stamp writes. Returns the bytes written
+ * into `out` (at most EVENT_PREFIX_BYTES_MAX). Pure.
  */
 size_t event_prefix_encode(uint16_t flags, uint64_t subscription_id, uint64_t base_offset,
                            uint32_t count, size_t item_bytes, uint8_t *out);
 
 /** Bytes that event_prefix_encode writes for `flags`. */
 size_t event_prefix_bytes(uint16_t flags);
+
+/** Bytes that `count` items of `item_bytes` (lengths included) take with their timestamps. */
+size_t event_stamped_bytes(uint32_t count, size_t item_bytes);
+
+/**
+ * Write `items`, `count` proven items in publish layout, with a timestamp in front of each:
+ * `timestamps[i]`, or `one_us` for all where that is NULL. Returns the bytes written into `out`,
+ * which are event_stamped_bytes(). Pure.
+ */
+size_t event_items_stamp(struct slice items, uint32_t count, const uint64_t *timestamps,
+                         uint64_t one_us, uint8_t *out);
 
 /**
  * Decode an event batch body under `flags` (all EVENT_ modifiers are understood; 0x0004 wins

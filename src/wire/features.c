@@ -146,3 +146,19 @@ enum wire_code wire_code_of_err(enum felix_err err) {
     }
     return WIRE_CODE_INTERNAL;
 }
+
+enum wire_retry wire_retry_of_err(enum felix_err err) {
+    if (err == FELIX_DISK_FULL)
+        return WIRE_RETRY_RETRY_AFTER;
+    if (err == FELIX_DAMAGED)
+        return WIRE_RETRY_FATAL;
+    return wire_code_retry(wire_code_of_err(err));
+}
+
+enum felix_err wire_refusal_to_err(enum wire_code code, enum wire_retry retry) {
+    if (code == WIRE_CODE_STORAGE && retry == WIRE_RETRY_RETRY_AFTER)
+        return FELIX_DISK_FULL;
+    if (code == WIRE_CODE_STORAGE && retry == WIRE_RETRY_FATAL)
+        return FELIX_DAMAGED;
+    return wire_code_to_err(code);
+}

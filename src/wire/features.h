@@ -11,20 +11,28 @@
 #define FEATURE_CACHE_DELETE 0x00000004u
 #define FEATURE_ERROR_CODES 0x00000800u
 #define FEATURE_UNSUPPORTED 0x00002000u
+#define FEATURE_ACK_ON_COMMIT 0x00080000u
+#define FEATURE_SUBSCRIPTION_LAGGED 0x00200000u
 #define FEATURE_EXTENDED 0x80000000u
 
-/* What this broker advertises: see docs/decisions/ and wire extensions, section 6. */
+/* What a broker advertises: always, and what comes with durable storage. It is a setting of the
+ * server, because nothing is advertised that is not kept. Wire extensions, section 6. */
 #define SERVER_FLAGS 0x007Fu
+#define SERVER_FLAGS_DURABLE 0x5000u /* FRAME_ACK_OFFSET, FRAME_EVENT_TIMESTAMPS */
 #define SERVER_FEATURES (FEATURE_CACHE_DELETE | FEATURE_ERROR_CODES | FEATURE_UNSUPPORTED)
+#define SERVER_FEATURES_DURABLE (FEATURE_ACK_ON_COMMIT | FEATURE_SUBSCRIPTION_LAGGED)
 
-/* What our client offers. */
-#define CLIENT_FLAGS 0x007Fu
-#define CLIENT_FEATURES (FEATURE_ERROR_CODES | FEATURE_UNSUPPORTED)
+/* What our client offers; timestamps (0x4000) only where the application wants them. */
+#define CLIENT_FLAGS 0x107Fu
+#define CLIENT_FEATURES                                                                            \
+    (FEATURE_ERROR_CODES | FEATURE_UNSUPPORTED | FEATURE_ACK_ON_COMMIT |                           \
+     FEATURE_SUBSCRIPTION_LAGGED)
 
 /* Our own word, member `felix_c` of auth and auth_ok: what both peers named holds on that stream.
  * No other peer knows the member. Bits are never given back. */
 #define OWN_CACHE_FRAMES 0x00000001u
-#define OWN_FEATURES OWN_CACHE_FRAMES
+#define OWN_ACK_LEVELS 0x00000002u
+#define OWN_FEATURES (OWN_CACHE_FRAMES | OWN_ACK_LEVELS)
 
 /* X(name, number, text, default retry class) */
 #define WIRE_CODE_MAP(X)                                                                           \
@@ -75,5 +83,13 @@ enum wire_retry wire_retry_parse(const char *name, size_t len);
 /** Which felix_err a client reports for a code, and which code a broker sends for a felix_err. */
 enum felix_err wire_code_to_err(enum wire_code code);
 enum wire_code wire_code_of_err(enum felix_err err);
+
+/** The retry class that goes with an error: the default of its code, but what a disk does depends.
+ * When it is full nothing was stored, and there may be room later; when a log is damaged nothing
+ * will be, until somebody looks at it. */
+enum wire_retry wire_retry_of_err(enum felix_err err);
+
+/** Which felix_err a client reports for a code with its retry class; NONE: the default. */
+enum felix_err wire_refusal_to_err(enum wire_code code, enum wire_retry retry);
 
 #endif

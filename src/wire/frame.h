@@ -33,6 +33,13 @@ enum frame_flag {
  * bit that it never assigned makes it unknown to whoever did not negotiate. */
 #define FRAME_CACHE 0x8006u
 
+/* Ours as well, only where OWN_ACK_LEVELS was negotiated: modifies PUBLISH_ACK, successes only. */
+#define FRAME_ACK_LEVEL 0x8000u
+
+/* Bits that may stand in a frame of a client. The others belong to what brokers send, or to what
+ * this broker does not serve: whoever sets one is told so. */
+#define FRAME_FLAGS_OF_CLIENTS 0x007Fu
+
 #define FRAME_FLAGS_ORIGINAL_V1 0x0007u /* assumed of a peer that negotiated nothing */
 
 struct frame_header {

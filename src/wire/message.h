@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/slice.h"
+#include "wire/ack.h"
 #include "wire/features.h"
 #include "wire/publish.h"
 
@@ -37,6 +38,7 @@ enum message_type {
     MESSAGE_EVENT_STREAM_HELLO,
     MESSAGE_EVENT,
     MESSAGE_EVENT_BATCH,
+    MESSAGE_SUBSCRIPTION_LAGGED,
     MESSAGE_SUBSCRIBE_CURSOR_ERROR,
     MESSAGE_CACHE_OK,
     MESSAGE_CACHE_VALUE,
@@ -76,7 +78,7 @@ struct message {
     bool has_record_key;          /* publish: optional "key", base64 decoded */
     struct slice record_key;
 
-    bool has_request_id, has_subscription_id, has_ttl, has_offset;
+    bool has_request_id, has_subscription_id, has_ttl, has_offset, has_live_offset, has_level;
     bool has_client_flags;
     bool has_client_features; /* auth: client_features; auth_ok: server_features */
     bool has_ack;
@@ -86,8 +88,11 @@ struct message {
     uint64_t request_id;
     uint64_t subscription_id;
     uint64_t ttl_ms;
-    uint64_t offset;               /* start offset; event offset; publish_ok offset; then
+    uint64_t offset;               /* start offset; event offset; publish_ok offset; subscribed
+                                      start_offset; subscription_lagged resume_from; then
                                       has_offset is set, which encoding a start ignores */
+    uint64_t live_offset;          /* subscribed */
+    enum ack_level level;          /* publish_ok: a member of ours */
     uint64_t requested, available; /* subscribe_cursor_error */
     uint16_t flags;                /* client_flags, server_flags */
     uint32_t features;             /* client_features, server_features; 0 when absent */

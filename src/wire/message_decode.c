@@ -205,6 +205,15 @@ static bool take_extension_name(struct message_decoder *d) {
     return take_text(d, &d->message.extension);
 }
 
+/* A level that we do not know reads as absent: later brokers may add some. */
+static bool take_level(struct message_decoder *d) {
+    struct slice name;
+    if (!take_text(d, &name))
+        return false;
+    d->message.has_level = ack_level_parse(name, &d->message.level);
+    return true;
+}
+
 static bool take_value(struct message_decoder *d) {
     d->message.has_value = true;
     return take_base64(d, &d->message.value);
@@ -265,7 +274,13 @@ static bool take_member(struct message_decoder *d, enum message_member member) {
         return take_u64(d, &m->has_ttl, &m->ttl_ms);
     case MEMBER_OFFSET:
     case MEMBER_BASE_OFFSET:
+    case MEMBER_START_OFFSET:
+    case MEMBER_RESUME_FROM:
         return take_u64(d, &m->has_offset, &m->offset);
+    case MEMBER_LIVE_OFFSET:
+        return take_u64(d, &m->has_live_offset, &m->live_offset);
+    case MEMBER_LEVEL:
+        return take_level(d);
     case MEMBER_REQUESTED:
         return json_take_u64(&d->json, &m->requested);
     case MEMBER_AVAILABLE:

@@ -111,7 +111,12 @@ static bool member_is_set(const struct message *m, enum message_member member) {
         return m->has_ttl;
     case MEMBER_OFFSET:
     case MEMBER_BASE_OFFSET:
+    case MEMBER_START_OFFSET:
         return m->has_offset;
+    case MEMBER_LIVE_OFFSET:
+        return m->has_live_offset;
+    case MEMBER_LEVEL:
+        return m->has_level;
     case MEMBER_CLIENT_FLAGS:
         return m->has_client_flags;
     case MEMBER_CLIENT_FEATURES:
@@ -170,7 +175,11 @@ static uint64_t member_number(const struct message *m, enum message_member membe
         return m->ttl_ms;
     case MEMBER_OFFSET:
     case MEMBER_BASE_OFFSET:
+    case MEMBER_START_OFFSET:
+    case MEMBER_RESUME_FROM:
         return m->offset;
+    case MEMBER_LIVE_OFFSET:
+        return m->live_offset;
     case MEMBER_REQUESTED:
         return m->requested;
     case MEMBER_AVAILABLE:
@@ -218,6 +227,9 @@ static void put_value(struct message_sink *s, const struct message *m, enum mess
         break;
     case MEMBER_REASON:
         put_word(s, m->reason == CURSOR_REASON_TOO_OLD ? "too_old" : "in_future");
+        break;
+    case MEMBER_LEVEL:
+        put_word(s, ack_level_name(m->level));
         break;
     case MEMBER_CODE:
         put_word(s, wire_code_name(m->code));

@@ -30,6 +30,10 @@
     X(TTL_MS, "ttl_ms")                                                                            \
     X(OFFSET, "offset")                                                                            \
     X(BASE_OFFSET, "base_offset")                                                                  \
+    X(START_OFFSET, "start_offset")                                                                \
+    X(LIVE_OFFSET, "live_offset")                                                                  \
+    X(RESUME_FROM, "resume_from")                                                                  \
+    X(LEVEL, "level")                                                                              \
     X(REQUESTED, "requested")                                                                      \
     X(AVAILABLE, "available")                                                                      \
     X(CLIENT_FLAGS, "client_flags")                                                                \

@@ -74,6 +74,8 @@ struct world_options world_options(void) {
         .server =
             {
                 .max_frame_bytes = FRAME_MAX_BYTES_DEFAULT,
+                .flags = SERVER_FLAGS,
+                .features = SERVER_FEATURES,
                 .max_subscriptions_per_conn = 16,
                 .conn_inflight_bytes = 1u << 20,
                 .total_inflight_bytes = 4u << 20,

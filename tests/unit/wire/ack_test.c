@@ -12,8 +12,9 @@
 #include "wire/utf8.h"
 
 static const char *const ack_vectors[] = {
-    "g03_ack_ok",      "g04_ack_error",         "w_ack_ok",           "x_ack_ok",
-    "x_ack_ok_offset", "x_ack_ok_owner_offset", "x_ack_error_detail",
+    "g03_ack_ok",         "g04_ack_error",   "w_ack_ok",
+    "x_ack_ok",           "x_ack_ok_offset", "x_ack_ok_owner_offset",
+    "x_ack_error_detail", "c_ack_level",     "c_ack_offset_level",
 };
 #define VECTOR_COUNT (sizeof ack_vectors / sizeof ack_vectors[0])
 
@@ -24,8 +25,9 @@ static struct publish_ack decode_vector(struct vector *v) {
 }
 
 static void frames_that_we_emit_equal_the_golden_ones(void **state) {
-    static const char *const emitted[] = {"g03_ack_ok", "g04_ack_error", "w_ack_ok", "x_ack_ok",
-                                          "x_ack_ok_offset"};
+    static const char *const emitted[] = {"g03_ack_ok",        "g04_ack_error",   "w_ack_ok",
+                                          "x_ack_ok",          "x_ack_ok_offset", "c_ack_level",
+                                          "c_ack_offset_level"};
     for (size_t i = 0; i < sizeof emitted / sizeof emitted[0]; i++) {
         struct vector v = vector_load(emitted[i]);
         struct publish_ack ack = decode_vector(&v);
@@ -62,6 +64,37 @@ static void golden_detail_and_owner_are_understood(void **state) {
     assert_int_equal(ack.owner_generation, 9);
     assert_int_equal(ack.offset, 42);
     vector_free(&v);
+}
+
+static void golden_level_follows_the_offset(void **state) {
+    struct vector v = vector_load("c_ack_offset_level");
+    struct publish_ack ack = decode_vector(&v);
+    assert_int_equal(ack.offset, 42);
+    assert_int_equal(ack.level, ACK_LEVEL_FLUSHED);
+    vector_free(&v);
+}
+
+static void unknown_level_and_level_on_a_failure_are_malformed(void **state) {
+    struct vector v = vector_load("c_ack_level");
+    struct publish_ack ack;
+    v.frame[v.frame_bytes - 1] = 3;
+    assert_int_equal(ack_decode(v.flags, v.body, &ack), FELIX_MALFORMED);
+    v.frame[v.frame_bytes - 1] = 1;
+    assert_int_equal(ack_decode(v.flags, v.body, &ack), FELIX_OK);
+    assert_int_equal(ack.level, ACK_LEVEL_WRITTEN);
+    v.frame[FRAME_HEADER_BYTES] = 1;
+    assert_int_equal(ack_decode(v.flags, v.body, &ack), FELIX_MALFORMED);
+    vector_free(&v);
+}
+
+static void levels_have_names(void **state) {
+    for (int i = ACK_LEVEL_MEMORY; i <= ACK_LEVEL_FLUSHED; i++) {
+        enum ack_level level;
+        assert_true(ack_level_parse(slice_str(ack_level_name((enum ack_level)i)), &level));
+        assert_int_equal(level, i);
+    }
+    enum ack_level level;
+    assert_false(ack_level_parse(slice_str("Flushed"), &level));
 }
 
 static void every_truncated_golden_body_is_malformed(void **state) {
@@ -122,11 +155,11 @@ static void offset_on_a_failure_and_detail_without_code_are_malformed(void **sta
 }
 
 static void modifiers_that_do_not_fit_the_outcome_are_left_out(void **state) {
-    uint16_t flags = FRAME_PUBLISH_ACK | FRAME_ACK_CODE | FRAME_ACK_OFFSET;
+    uint16_t flags = FRAME_PUBLISH_ACK | FRAME_ACK_CODE | FRAME_ACK_OFFSET | FRAME_ACK_LEVEL;
     uint8_t out[ACK_FRAME_BYTES_MAX];
     struct publish_ack ack = {.ok = true, .request_id = 1, .code = 3, .offset = 9};
-    assert_int_equal(ack_frame_encode(flags, &ack, out), FRAME_HEADER_BYTES + 11 + 8);
-    assert_int_equal(out[6] << 8 | out[7], FRAME_PUBLISH_ACK | FRAME_ACK_OFFSET);
+    assert_int_equal(ack_frame_encode(flags, &ack, out), FRAME_HEADER_BYTES + 11 + 9);
+    assert_int_equal(out[6] << 8 | out[7], FRAME_PUBLISH_ACK | FRAME_ACK_OFFSET | FRAME_ACK_LEVEL);
     ack.ok = false;
     assert_int_equal(ack_frame_encode(flags, &ack, out), FRAME_HEADER_BYTES + 11 + 3);
     assert_int_equal(out[6] << 8 | out[7], FRAME_PUBLISH_ACK | FRAME_ACK_CODE);
@@ -163,6 +196,9 @@ int main(void) {
         cmocka_unit_test(frames_that_we_emit_equal_the_golden_ones),
         cmocka_unit_test(golden_error_carries_id_and_text),
         cmocka_unit_test(golden_detail_and_owner_are_understood),
+        cmocka_unit_test(golden_level_follows_the_offset),
+        cmocka_unit_test(unknown_level_and_level_on_a_failure_are_malformed),
+        cmocka_unit_test(levels_have_names),
         cmocka_unit_test(every_truncated_golden_body_is_malformed),
         cmocka_unit_test(every_flipped_bit_is_survived),
         cmocka_unit_test(status_other_than_zero_or_one_is_malformed),

@@ -11,15 +11,22 @@
 
 /* Those without modifiers that only other brokers set come first. */
 static const char *const event_vectors[] = {
-    "g05_event_shared",          "g06_event_shared_offsets",
-    "g07_event_addressed",       "g08_event_addressed_offsets",
-    "w_event_addressed_offsets", "w_event_shared_offsets",
-    "x_event_addressed",         "x_event_addressed_offsets",
-    "x_event_shared_offsets",    "x_event_addressed_skipped",
+    "g05_event_shared",
+    "g06_event_shared_offsets",
+    "g07_event_addressed",
+    "g08_event_addressed_offsets",
+    "w_event_addressed_offsets",
+    "w_event_shared_offsets",
+    "x_event_addressed",
+    "x_event_addressed_offsets",
+    "x_event_shared_offsets",
+    "x_event_shared_timestamps",
+    "x_event_addressed_timestamps",
+    "x_event_addressed_skipped",
     "x_event_shared_all",
 };
 #define VECTOR_COUNT (sizeof event_vectors / sizeof event_vectors[0])
-#define EMITTED_COUNT 9
+#define EMITTED_COUNT 11
 
 static void walk_to_the_end(const struct event_batch *batch) {
     struct event_cursor cursor = event_walk(batch);
@@ -67,7 +74,41 @@ static void golden_batch_with_every_modifier_is_decoded(void **state) {
     struct event_cursor cursor = event_walk(&batch);
     struct slice payload;
     assert_true(event_next(&cursor, &payload) && slice_is(payload, "hi"));
+    assert_int_equal(cursor.timestamp_us, 1000);
     vector_free(&v);
+}
+
+/* Items in publish layout: "A", "" and "xyz". */
+static const uint8_t items_bytes[] = {0, 0, 0, 1, 'A', 0, 0, 0, 0, 0, 0, 0, 3, 'x', 'y', 'z'};
+
+/* Stamps the three items and compares what a client reads of them. */
+static void check_stamped(const uint64_t *timestamps, const uint64_t *expected) {
+    struct slice items = slice_of(items_bytes, sizeof items_bytes);
+    size_t bytes = event_stamped_bytes(3, items.len);
+    uint16_t flags = FRAME_EVENT_BATCH_SHARED | FRAME_EVENT_TIMESTAMPS;
+    uint8_t frame[FRAME_HEADER_BYTES + 4 + sizeof items_bytes + 3 * 8];
+    size_t at = event_prefix_encode(flags, 0, 0, 3, bytes, frame);
+    assert_int_equal(event_items_stamp(items, 3, timestamps, 77, frame + at), bytes);
+    assert_int_equal(at + bytes, sizeof frame);
+
+    struct event_batch batch;
+    struct slice body = slice_of(frame + FRAME_HEADER_BYTES, sizeof frame - FRAME_HEADER_BYTES);
+    assert_int_equal(event_batch_decode(flags, body, &batch), FELIX_OK);
+    struct event_cursor cursor = event_walk(&batch);
+    static const char *const payloads[] = {"A", "", "xyz"};
+    struct slice payload;
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(event_next(&cursor, &payload) && slice_is(payload, payloads[i]));
+        assert_int_equal(cursor.timestamp_us, expected[i]);
+    }
+    assert_false(event_next(&cursor, &payload));
+}
+
+static void items_are_stamped_each_with_its_own_time_or_all_with_one(void **state) {
+    static const uint64_t times[] = {1000, UINT64_MAX, 3};
+    static const uint64_t one[] = {77, 77, 77};
+    check_stamped(times, times);
+    check_stamped(NULL, one);
 }
 
 static void prefix_and_items_make_the_golden_frame(void **state) {
@@ -156,6 +197,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_addressed_batch_with_offsets_is_decoded),
         cmocka_unit_test(golden_batch_with_every_modifier_is_decoded),
+        cmocka_unit_test(items_are_stamped_each_with_its_own_time_or_all_with_one),
         cmocka_unit_test(prefix_and_items_make_the_golden_frame),
         cmocka_unit_test(longest_prefix_has_the_stated_size),
         cmocka_unit_test(every_truncated_golden_body_is_malformed),

@@ -46,6 +46,25 @@ static void refusals_keep_their_meaning_across_the_wire(void **state) {
         assert_int_equal(wire_code_to_err(wire_code_of_err(kept[i])), kept[i]);
 }
 
+/* The three ways in which a disk fails differ for whoever publishes. */
+static void storage_errors_keep_their_meaning_by_the_retry_class(void **state) {
+    static const struct {
+        enum felix_err err;
+        enum wire_retry retry;
+    } kept[] = {{FELIX_STORAGE, WIRE_RETRY_OUTCOME_UNKNOWN},
+                {FELIX_DISK_FULL, WIRE_RETRY_RETRY_AFTER},
+                {FELIX_DAMAGED, WIRE_RETRY_FATAL}};
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        assert_int_equal(wire_code_of_err(kept[i].err), WIRE_CODE_STORAGE);
+        assert_int_equal(wire_retry_of_err(kept[i].err), kept[i].retry);
+        assert_int_equal(wire_refusal_to_err(WIRE_CODE_STORAGE, kept[i].retry), kept[i].err);
+    }
+    assert_int_equal(wire_refusal_to_err(WIRE_CODE_STORAGE, WIRE_RETRY_NONE), FELIX_STORAGE);
+    assert_int_equal(wire_refusal_to_err(WIRE_CODE_OVERLOADED, WIRE_RETRY_FATAL), FELIX_OVERLOADED);
+    assert_int_equal(wire_retry_of_err(FELIX_NOT_FOUND), WIRE_RETRY_RETRY_AFTER);
+    assert_int_equal(wire_retry_of_err(FELIX_OK), WIRE_RETRY_NONE);
+}
+
 static void only_success_has_no_code(void **state) {
 #define CHECK(name, value, text)                                                                   \
     assert_int_equal(wire_code_of_err(FELIX_##name) == WIRE_CODE_NONE, (value) == 0);
@@ -59,6 +78,7 @@ int main(void) {
         cmocka_unit_test(every_retry_class_is_parsed_from_its_name),
         cmocka_unit_test(unknown_values_and_names_give_none),
         cmocka_unit_test(refusals_keep_their_meaning_across_the_wire),
+        cmocka_unit_test(storage_errors_keep_their_meaning_by_the_retry_class),
         cmocka_unit_test(only_success_has_no_code),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,10 @@ static const char *const message_vectors[] = {
     "g15_cache_put",
     "g16_cache_value",
     "x_auth_ok_features",
+    "x_publish_ok_offset",
+    "x_subscribed_offsets",
+    "x_subscription_lagged",
+    "c_publish_ok_level",
 };
 #define VECTOR_COUNT (sizeof message_vectors / sizeof message_vectors[0])
 
@@ -493,6 +497,8 @@ static void every_type_is_reproduced_in_the_order_of_the_specification(void **st
         "{\"type\":\"publish_batch\"," NAME ",\"payloads\":[]}",
         "{\"type\":\"publish_ok\",\"request_id\":1}",
         "{\"type\":\"publish_ok\",\"request_id\":1,\"offset\":5}",
+        "{\"type\":\"publish_ok\",\"request_id\":1,\"level\":\"memory\"}",
+        "{\"type\":\"subscribed\",\"subscription_id\":1,\"live_offset\":0}",
         "{\"type\":\"publish_error\",\"request_id\":1,\"message\":\"m\"}",
         "{\"type\":\"subscribe\"," NAME ",\"subscription_id\":1,\"start\":\"latest\"}",
         "{\"type\":\"subscribe\"," NAME ",\"start\":\"earliest\"}",
@@ -521,6 +527,28 @@ static void later_optional_members_of_answers_are_skipped(void **state) {
                 MESSAGE_AUTH_OK);
     assert_good("{\"type\":\"cache_value\"," ENTRY ",\"value\":null,\"version\":3}",
                 MESSAGE_CACHE_VALUE);
+}
+
+static void answers_of_durable_streams_carry_offsets_and_levels(void **state) {
+    struct message m = good("{\"type\":\"publish_ok\",\"request_id\":1,\"offset\":"
+                            "18446744073709551615,\"level\":\"written\"}");
+    assert_true(m.has_offset && m.offset == UINT64_MAX);
+    assert_true(m.has_level && m.level == ACK_LEVEL_WRITTEN);
+    message_deinit(&m);
+    m = good("{\"type\":\"publish_ok\",\"request_id\":1,\"level\":\"hewn\"}");
+    assert_false(m.has_offset || m.has_level);
+    message_deinit(&m);
+    m = good(
+        "{\"type\":\"subscribed\",\"subscription_id\":1,\"start_offset\":4,\"live_offset\":9}");
+    assert_true(m.has_offset && m.offset == 4);
+    assert_true(m.has_live_offset && m.live_offset == 9);
+    message_deinit(&m);
+    m = good("{\"type\":\"subscription_lagged\",\"subscription_id\":2,\"resume_from\":41}");
+    assert_int_equal(m.subscription_id, 2);
+    assert_int_equal(m.offset, 41);
+    message_deinit(&m);
+    assert_bad("{\"type\":\"subscription_lagged\",\"subscription_id\":2}");
+    assert_bad("{\"type\":\"publish_ok\",\"request_id\":1,\"level\":2}");
 }
 
 static void types_have_names_and_directions(void **state) {
@@ -567,6 +595,7 @@ int main(void) {
         cmocka_unit_test(unknown_type_keeps_what_an_answer_needs),
         cmocka_unit_test(every_type_is_reproduced_in_the_order_of_the_specification),
         cmocka_unit_test(later_optional_members_of_answers_are_skipped),
+        cmocka_unit_test(answers_of_durable_streams_carry_offsets_and_levels),
         cmocka_unit_test(types_have_names_and_directions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
