@@ -286,7 +286,8 @@ static void refuse_unknown_type(struct session *session, const struct message *m
     if (session->unsupported) {
         struct message reply = {
             .type = MESSAGE_UNSUPPORTED,
-            .text = message->text,
+            .text = message->type == MESSAGE_UNKNOWN ? message->text
+                                                     : slice_str(message_type_name(message->type)),
             .extension = message->extension,
             .has_request_id = message->has_request_id,
             .request_id = message->request_id,
@@ -336,7 +337,7 @@ static bool on_message(struct session *session, struct message *message) {
         return publish_step_json(session, message);
     if (message->type == MESSAGE_SUBSCRIBE)
         subscribe_step(session, message);
-    else if (message->type == MESSAGE_UNKNOWN)
+    else if (message->type == MESSAGE_UNKNOWN || message->type == MESSAGE_EXTENSION)
         refuse_unknown_type(session, message);
     else
         cache_step(session, message);

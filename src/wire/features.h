@@ -32,7 +32,8 @@
  * No other peer knows the member. Bits are never given back. */
 #define OWN_CACHE_FRAMES 0x00000001u
 #define OWN_ACK_LEVELS 0x00000002u
-#define OWN_FEATURES (OWN_CACHE_FRAMES | OWN_ACK_LEVELS)
+#define OWN_ADMIN 0x00000004u /* the extension "felix.streams": wire/stream_admin.h */
+#define OWN_FEATURES (OWN_CACHE_FRAMES | OWN_ACK_LEVELS | OWN_ADMIN)
 
 /* X(name, number, text, default retry class) */
 #define WIRE_CODE_MAP(X)                                                                           \

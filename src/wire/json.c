@@ -376,6 +376,17 @@ bool json_take_null(struct json *j) {
     return take_literal(j, "null", 4);
 }
 
+bool json_take_text(struct json *j, char *out, size_t capacity) {
+    struct json_string string;
+    if (!json_take_string(j, &string))
+        return false;
+    if (string.decoded_bytes >= capacity)
+        return fail(j);
+    json_string_decode(&string, (uint8_t *)out);
+    out[string.decoded_bytes] = '\0';
+    return strlen(out) == string.decoded_bytes || fail(j);
+}
+
 static bool skip_scalar(struct json *j, enum json_kind kind) {
     struct json_string string;
     struct slice number;

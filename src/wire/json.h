@@ -67,6 +67,10 @@ bool json_take_double(struct json *j, double *ret); /* any finite number of up t
 bool json_take_bool(struct json *j, bool *ret);
 bool json_take_null(struct json *j);
 
+/** Take a string and copy its value, with a terminating zero, to `out` of `capacity` bytes. False
+ * (and failed) also when it does not fit or contains a zero byte. */
+bool json_take_text(struct json *j, char *out, size_t capacity);
+
 /** Skip the next value, whatever it is, proving that it is valid JSON. */
 bool json_skip(struct json *j);
 

@@ -28,6 +28,7 @@ enum message_type {
     MESSAGE_CACHE_PUT,
     MESSAGE_CACHE_GET,
     MESSAGE_CACHE_DELETE,
+    MESSAGE_EXTENSION,
     /* broker to client */
     MESSAGE_AUTH_OK,
     MESSAGE_OK,
@@ -42,6 +43,7 @@ enum message_type {
     MESSAGE_SUBSCRIBE_CURSOR_ERROR,
     MESSAGE_CACHE_OK,
     MESSAGE_CACHE_VALUE,
+    MESSAGE_EXTENSION_RESULT,
     MESSAGE_UNSUPPORTED,
 };
 
@@ -70,8 +72,10 @@ struct message {
     struct slice value; /* cache_put: value; cache_value: value; decoded bytes */
     bool has_value;     /* cache_value: false is a miss */
 
-    struct slice extension; /* unknown: the "name" of an extension request; unsupported:
-                               the same, left out when empty */
+    struct slice extension; /* extension, extension_result: "name"; unsupported: the same, left
+                               out when empty. Of an extension it is empty when it is no text */
+    struct slice body;      /* extension, extension_result: one JSON value as its text; empty when
+                               absent */
 
     /* publish, publish_batch, event, event_batch: a proven list in binary layout */
     struct payload_list payloads; /* MESSAGE_HEADROOM_BYTES of the block lie free before it */
@@ -106,8 +110,7 @@ struct message {
  * Decode the JSON body of one frame. `ret` is written on FELIX_OK only and must be given to
  * message_deinit. The array form of the original's decoder is not accepted. Any thread.
  *
- *   FELIX_OK        decoded, MESSAGE_UNKNOWN included (request_id and the extension name are
- *                   filled when readable)
+ *   FELIX_OK        decoded, MESSAGE_UNKNOWN included (request_id is filled when readable)
  *   FELIX_BAD_JSON  not JSON, not an object, no string "type", a member of the wrong shape
  */
 enum felix_err message_decode(struct slice body, struct message *ret);
@@ -121,7 +124,8 @@ void message_deinit(struct message *m);
  * only when set (features, features_hi and own_features when not zero). `payloads` is written
  * as base64; publish and event need exactly one. `code` and `retry` are written only when code is
  * not NONE; a retry of NONE then stands for the default class of the code. The type is not
- * MESSAGE_UNKNOWN; all texts are valid UTF-8. Borrows what `m` points to. Any thread.
+ * MESSAGE_UNKNOWN; all texts are valid UTF-8, and `body` is valid JSON. Borrows what `m` points to.
+ * Any thread.
  */
 struct buf *message_encode(const struct message *m, size_t *ret_bytes);
 

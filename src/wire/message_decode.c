@@ -199,7 +199,7 @@ static bool take_readable_request_id(struct message_decoder *d) {
     return json_skip(&d->json);
 }
 
-static bool take_extension_name(struct message_decoder *d) {
+static bool take_readable_name(struct message_decoder *d) {
     if (json_peek(&d->json) != JSON_STRING)
         return json_skip(&d->json);
     return take_text(d, &d->message.extension);
@@ -211,6 +211,19 @@ static bool take_level(struct message_decoder *d) {
     if (!take_text(d, &name))
         return false;
     d->message.has_level = ack_level_parse(name, &d->message.level);
+    return true;
+}
+
+/* Any value, as the text that it is. */
+static bool take_body(struct message_decoder *d) {
+    (void)json_peek(&d->json); /* to its first character */
+    const uint8_t *start = d->json.at;
+    if (!json_skip(&d->json))
+        return false;
+    size_t bytes = (size_t)(d->json.at - start);
+    uint8_t *out = block_take(d, bytes);
+    memcpy(out, start, bytes);
+    d->message.body = slice_of(out, bytes);
     return true;
 }
 
@@ -255,9 +268,12 @@ static bool take_member(struct message_decoder *d, enum message_member member) {
     case MEMBER_REQUEST_TYPE:
         return take_text(d, &m->text);
     case MEMBER_EXTENSION:
-        return take_text(d, &m->extension);
     case MEMBER_EXTENSION_NAME:
-        return take_extension_name(d);
+        return take_text(d, &m->extension);
+    case MEMBER_READABLE_NAME:
+        return take_readable_name(d);
+    case MEMBER_BODY:
+        return take_body(d);
     case MEMBER_VALUE:
         return take_value(d);
     case MEMBER_PAYLOAD:

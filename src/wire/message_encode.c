@@ -100,10 +100,14 @@ static bool member_is_set(const struct message *m, enum message_member member) {
     case MEMBER_RECORD_KEY:
         return m->has_record_key;
     case MEMBER_EXTENSION:
+    case MEMBER_READABLE_NAME:
         return m->extension.len != 0;
+    case MEMBER_BODY:
+        return m->body.len != 0;
     case MEMBER_VALUE:
         return m->has_value;
     case MEMBER_REQUEST_ID:
+    case MEMBER_READABLE_REQUEST_ID:
         return m->has_request_id;
     case MEMBER_SUBSCRIPTION_ID:
         return m->has_subscription_id;
@@ -158,6 +162,8 @@ static const struct slice *member_text(const struct message *m, enum message_mem
     case MEMBER_REQUEST_TYPE:
         return &m->text;
     case MEMBER_EXTENSION:
+    case MEMBER_EXTENSION_NAME:
+    case MEMBER_READABLE_NAME:
         return &m->extension;
     default:
         return NULL;
@@ -168,6 +174,7 @@ static const struct slice *member_text(const struct message *m, enum message_mem
 static uint64_t member_number(const struct message *m, enum message_member member) {
     switch ((unsigned)member) {
     case MEMBER_REQUEST_ID:
+    case MEMBER_READABLE_REQUEST_ID:
         return m->request_id;
     case MEMBER_SUBSCRIPTION_ID:
         return m->subscription_id;
@@ -212,6 +219,9 @@ static void put_value(struct message_sink *s, const struct message *m, enum mess
         break;
     case MEMBER_VALUE:
         put_base64(s, m->value);
+        break;
+    case MEMBER_BODY:
+        put(s, (const char *)m->body.data, m->body.len);
         break;
     case MEMBER_PAYLOAD:
         put_payload(s, &m->payloads);

@@ -21,6 +21,8 @@
     X(REQUEST_TYPE, "request_type")                                                                \
     X(EXTENSION, "extension")                                                                      \
     X(EXTENSION_NAME, "name")                                                                      \
+    X(READABLE_NAME, "name")                                                                       \
+    X(BODY, "body")                                                                                \
     X(VALUE, "value")                                                                              \
     X(PAYLOAD, "payload")                                                                          \
     X(PAYLOADS, "payloads")                                                                        \

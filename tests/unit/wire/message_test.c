@@ -466,11 +466,6 @@ static void unknown_type_keeps_what_an_answer_needs(void **state) {
     assert_slice(m.text, "stream_shards");
     assert_true(m.has_request_id && m.request_id == 9);
     message_deinit(&m);
-    m = good("{\"type\":\"extension\",\"name\":\"acme.x\",\"request_id\":-1,\"body\":{}}");
-    assert_slice(m.text, "extension");
-    assert_slice(m.extension, "acme.x");
-    assert_false(m.has_request_id);
-    message_deinit(&m);
     m = good("{\"type\":\"Ok\",\"request_id\":\"a\",\"request_id\":2,\"name\":[1]}");
     assert_int_equal(m.type, MESSAGE_UNKNOWN);
     assert_false(m.has_request_id);
@@ -481,6 +476,34 @@ static void unknown_type_keeps_what_an_answer_needs(void **state) {
     message_deinit(&m);
     assert_bad("{\"type\":\"nonsense\",\"request_id\":01}");
     assert_bad("{\"type\":\"nonsense\"");
+}
+
+static void an_extension_keeps_its_body_as_the_text_that_it_is(void **state) {
+    struct message m = good("{\"type\":\"extension\",\"name\":\"acme.x\",\"request_id\":9,\"body\":"
+                            " {\"a\": [1,-2.5e3,true,null,\"\\u00e9\"] } }");
+    assert_int_equal(m.type, MESSAGE_EXTENSION);
+    assert_slice(m.extension, "acme.x");
+    assert_true(m.has_request_id && m.request_id == 9);
+    assert_slice(m.body, "{\"a\": [1,-2.5e3,true,null,\"\\u00e9\"] }");
+    message_deinit(&m);
+    m = good("{\"type\":\"extension\",\"name\":\"\",\"body\":null}");
+    assert_int_equal(m.body.len, 0);
+    message_deinit(&m);
+    m = good("{\"type\":\"extension_result\",\"name\":\"e\",\"body\":0}");
+    assert_slice(m.body, "0");
+    message_deinit(&m);
+    assert_bad("{\"type\":\"extension\",\"name\":\"x\",\"body\":{\"a\":}}");
+    assert_bad("{\"type\":\"extension\",\"name\":\"x\",\"body\":}");
+    assert_bad("{\"type\":\"extension_result\",\"body\":{}}");
+    assert_bad("{\"type\":\"extension_result\",\"name\":1,\"body\":{}}");
+}
+
+static void an_extension_of_any_shape_can_be_answered(void **state) {
+    struct message m = good("{\"type\":\"extension\",\"name\":[1],\"request_id\":-1,\"x\":2}");
+    assert_int_equal(m.type, MESSAGE_EXTENSION);
+    assert_int_equal(m.extension.len, 0);
+    assert_false(m.has_request_id);
+    message_deinit(&m);
 }
 
 static void every_type_is_reproduced_in_the_order_of_the_specification(void **state) {
@@ -510,6 +533,9 @@ static void every_type_is_reproduced_in_the_order_of_the_specification(void **st
         "{\"type\":\"cache_get\"," ENTRY ",\"request_id\":1}",
         "{\"type\":\"cache_delete\"," ENTRY ",\"request_id\":1}",
         "{\"type\":\"cache_value\"," ENTRY ",\"value\":\"AA==\"}",
+        "{\"type\":\"extension\",\"name\":\"e\",\"request_id\":1,\"body\":[{}, 1]}",
+        "{\"type\":\"extension_result\",\"name\":\"e\",\"request_id\":1,\"body\":{\"a\":\"b\"}}",
+        "{\"type\":\"extension_result\",\"name\":\"\"}",
         "{\"type\":\"unsupported\",\"request_type\":\"extension\",\"extension\":\"e\","
         "\"request_id\":1}",
         "{\"type\":\"unsupported\",\"request_type\":\"topology\"}",
@@ -593,6 +619,8 @@ int main(void) {
         cmocka_unit_test(error_code_and_retry_class_are_read),
         cmocka_unit_test(code_without_retry_class_gets_its_default),
         cmocka_unit_test(unknown_type_keeps_what_an_answer_needs),
+        cmocka_unit_test(an_extension_keeps_its_body_as_the_text_that_it_is),
+        cmocka_unit_test(an_extension_of_any_shape_can_be_answered),
         cmocka_unit_test(every_type_is_reproduced_in_the_order_of_the_specification),
         cmocka_unit_test(later_optional_members_of_answers_are_skipped),
         cmocka_unit_test(answers_of_durable_streams_carry_offsets_and_levels),
