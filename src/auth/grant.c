@@ -129,11 +129,13 @@ bool grant_glob(struct slice pattern, struct slice text) {
     return glob_matches(pattern, &rope);
 }
 
-/* What the resource of an action starts with; NULL for actions of the control plane. */
+/* What the resource of an action starts with; NULL for actions that only a control plane asks
+ * for. */
 static const char *action_kind(enum auth_action action) {
     switch (action) {
     case AUTH_STREAM_PUBLISH:
     case AUTH_STREAM_SUBSCRIBE:
+    case AUTH_STREAM_MANAGE:
         return "stream:";
     case AUTH_CACHE_READ:
     case AUTH_CACHE_WRITE:
@@ -143,7 +145,6 @@ static const char *action_kind(enum auth_action action) {
     case AUTH_RBAC_ASSIGNMENT_MANAGE:
     case AUTH_TENANT_MANAGE:
     case AUTH_NS_MANAGE:
-    case AUTH_STREAM_MANAGE:
     case AUTH_CACHE_MANAGE:
         return NULL;
     }

@@ -70,7 +70,8 @@ struct resource {
 
 /**
  * Is there a grant of exactly `action` whose pattern matches the resource? Only the four actions
- * of the data plane have a resource of this form; for all others the answer is no.
+ * of the data plane and stream.manage have a resource of this form; for all others the answer is
+ * no. With the name "*", which no object can have: does a grant cover every name there?
  *
  * A resource that cannot exist is never permitted: another tenant than the principal's, a name of
  * more than NAME_VALID_BYTES_MAX bytes, or a '/' in the namespace, without which the text

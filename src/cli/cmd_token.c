@@ -82,16 +82,20 @@ out:
     return status;
 }
 
-/* The four permissions of the data plane on everything that a tenant has. Owned by the caller. */
-static void add_all_permissions(struct arg_list *perms, const char *tenant, char *ret_owned[4]) {
+#define ALL_PERMISSIONS 5u
+
+/* What a broker asks for, on everything that a tenant has. Owned by the caller. */
+static void add_all_permissions(struct arg_list *perms, const char *tenant,
+                                char *ret_owned[ALL_PERMISSIONS]) {
     static const struct {
         const char *action;
         const char *kind;
-    } rows[4] = {{"stream.publish", "stream"},
-                 {"stream.subscribe", "stream"},
-                 {"cache.read", "cache"},
-                 {"cache.write", "cache"}};
-    for (size_t i = 0; i < 4 && perms->count < ARG_LIST_MAX; i++) {
+    } rows[ALL_PERMISSIONS] = {{"stream.publish", "stream"},
+                               {"stream.subscribe", "stream"},
+                               {"stream.manage", "stream"},
+                               {"cache.read", "cache"},
+                               {"cache.write", "cache"}};
+    for (size_t i = 0; i < ALL_PERMISSIONS && perms->count < ARG_LIST_MAX; i++) {
         struct text text = {0};
         text_printf(&text, "%s:%s:%s/*", rows[i].action, rows[i].kind, tenant);
         ret_owned[i] = text_take(&text);
@@ -163,7 +167,7 @@ int cmd_token_mint(struct cli *cli) {
         {.name = "--all",
          .type = ARG_FLAG,
          .value = &all,
-         .help = "publish, subscribe, read and write everything of the tenant"},
+         .help = "publish, subscribe, manage, read and write all of the tenant"},
         {.name = "--out",
          .type = ARG_TEXT,
          .value = &path,
@@ -176,7 +180,8 @@ int cmd_token_mint(struct cli *cli) {
         .summary = "sign a token",
         .usage = "--key FILE --tenant NAME --subject NAME --perm ACTION:OBJECT",
         .text =
-            "Actions are stream.publish, stream.subscribe, cache.read and cache.write; objects\n"
+            "Actions are stream.publish, stream.subscribe, stream.manage, cache.read, cache.write; "
+            "objects\n"
             "are stream:TENANT/NAMESPACE/STREAM and cache:TENANT/NAMESPACE/CACHE, where * stands\n"
             "for anything. A development broker keeps its key as signing-key.jwk in its data\n"
             "directory.",
@@ -193,7 +198,7 @@ int cmd_token_mint(struct cli *cli) {
                                                       : "--tenant NAME is missing");
     if (perms.count == 0 && !all)
         return out_usage(help.name, "no permission is given: name them with --perm, or say --all");
-    char *owned[4] = {NULL};
+    char *owned[ALL_PERMISSIONS] = {NULL};
     if (all)
         add_all_permissions(&perms, cli->tenant, owned);
 
@@ -205,7 +210,7 @@ int cmd_token_mint(struct cli *cli) {
         .perms_count = perms.count,
     };
     status = mint(cli, key_path, &claims, path);
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < ALL_PERMISSIONS; i++)
         free(owned[i]);
     return status;
 }

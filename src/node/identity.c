@@ -21,9 +21,8 @@
 #define SECRET_MODE 0600
 
 static const char *const dev_perms[] = {
-    "stream.publish:stream:" DEV_TENANT "/*",
-    "stream.subscribe:stream:" DEV_TENANT "/*",
-    "cache.read:cache:" DEV_TENANT "/*",
+    "stream.publish:stream:" DEV_TENANT "/*", "stream.subscribe:stream:" DEV_TENANT "/*",
+    "stream.manage:stream:" DEV_TENANT "/*",  "cache.read:cache:" DEV_TENANT "/*",
     "cache.write:cache:" DEV_TENANT "/*",
 };
 

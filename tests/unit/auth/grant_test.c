@@ -152,6 +152,7 @@ static void grants_match_below_tenant_namespace_and_name(void **state) {
     assert_true(allows_one("cache.read:cache:t1/d/c", AUTH_CACHE_READ, "d", "c"));
     assert_true(allows_one("cache.write:cache:t1/d/c", AUTH_CACHE_WRITE, "d", "c"));
     assert_true(allows_one("stream.subscribe:stream:t1/d/c", AUTH_STREAM_SUBSCRIBE, "d", "c"));
+    assert_true(allows_one("stream.manage:stream:t1/d/c", AUTH_STREAM_MANAGE, "d", "c"));
 
     assert_false(allows_one("stream.publish:stream:t1/d/ord*", AUTH_STREAM_PUBLISH, "d", "Orders"));
     assert_false(allows_one("stream.publish:stream:t1/d/", AUTH_STREAM_PUBLISH, "d", "orders"));
@@ -166,7 +167,16 @@ static void the_action_must_be_the_same_and_so_must_the_kind(void **state) {
     assert_false(allows_one("cache.write:*", AUTH_CACHE_READ, "d", "c"));
     assert_false(allows_one("cache.read:stream:t1/*", AUTH_CACHE_READ, "d", "c"));
     assert_false(allows_one("stream.manage:*", AUTH_STREAM_PUBLISH, "d", "s"));
-    assert_false(allows_one("stream.manage:*", AUTH_STREAM_MANAGE, "d", "s"));
+    assert_false(allows_one("stream.publish:*", AUTH_STREAM_MANAGE, "d", "s"));
+    assert_false(allows_one("stream.manage:namespace:t1/*", AUTH_STREAM_MANAGE, "d", "s"));
+    assert_false(allows_one("ns.manage:*", AUTH_NS_MANAGE, "d", "s"));
+}
+
+static void the_name_star_asks_for_every_name(void **state) {
+    assert_true(allows_one("stream.manage:stream:t1/d/*", AUTH_STREAM_MANAGE, "d", "*"));
+    assert_true(allows_one("stream.manage:stream:t1/*", AUTH_STREAM_MANAGE, "d", "*"));
+    assert_false(allows_one("stream.manage:stream:t1/d/a*", AUTH_STREAM_MANAGE, "d", "*"));
+    assert_false(allows_one("stream.manage:stream:t1/x/*", AUTH_STREAM_MANAGE, "d", "*"));
 }
 
 static void any_grant_that_matches_is_enough_and_none_is_not(void **state) {
@@ -231,6 +241,7 @@ int main(void) {
         cmocka_unit_test(many_stars_do_not_explode),
         cmocka_unit_test(grants_match_below_tenant_namespace_and_name),
         cmocka_unit_test(the_action_must_be_the_same_and_so_must_the_kind),
+        cmocka_unit_test(the_name_star_asks_for_every_name),
         cmocka_unit_test(any_grant_that_matches_is_enough_and_none_is_not),
         cmocka_unit_test(another_tenant_is_never_permitted),
         cmocka_unit_test(a_slash_in_the_namespace_cannot_pose_as_another_stream),
