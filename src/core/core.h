@@ -191,6 +191,9 @@ struct slice core_key_slice(const struct buf *key);
 struct fanout *core_find_stream(struct core *core, struct slice key);
 struct cache_entry_point *core_find_cache(struct core *core, struct slice key);
 
+/** The same without making anything. */
+struct fanout *core_get_stream(const struct core *core, struct slice key);
+
 /**
  * Make one here; no effect when it exists. The node calls it on every reactor. `incarnation` tells
  * the streams apart that have this name one after the other, while messages about the one before

@@ -169,6 +169,10 @@ struct fanout *core_find_stream(struct core *core, struct slice key) {
     return fanout;
 }
 
+struct fanout *core_get_stream(const struct core *core, struct slice key) {
+    return map_get(&core->streams, key);
+}
+
 struct cache_entry_point *core_find_cache(struct core *core, struct slice key) {
     uint64_t hash = map_hash(key);
     struct cache_entry_point *point = map_get_hashed(&core->caches, key, hash);

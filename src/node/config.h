@@ -34,10 +34,11 @@ enum scope_kind { SCOPE_TENANT, SCOPE_NAMESPACE, SCOPE_STREAM, SCOPE_CACHE };
 struct scope_item {
     enum scope_kind kind;
     char *tenant;
-    char *space;        /* the namespace; NULL for a tenant */
-    char *name;         /* of the stream or cache; otherwise NULL */
-    bool durable;       /* streams */
-    uint64_t max_bytes; /* caches; 0: no bound of its own */
+    char *space;                                 /* the namespace; NULL for a tenant */
+    char *name;                                  /* of the stream or cache; otherwise NULL */
+    bool durable;                                /* streams */
+    uint64_t max_bytes;                          /* caches; 0: no bound of its own */
+    uint64_t retention_bytes, retention_seconds; /* durable streams; 0: the broker's default */
 };
 
 /* Must stay where it was loaded: `options` points at the fields. */

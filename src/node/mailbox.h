@@ -29,13 +29,17 @@ static inline bool mailbox_empty(struct mailbox *mailbox) {
 
 /* Messages for the node itself (MAIL_NODE). */
 enum node_mail_kind {
-    NODE_PACKET, /* from a reactor: a datagram that belongs to the receiver */
-    NODE_TLS,    /* from the node: new credentials, one reference */
-    NODE_KEYS,   /* from the node: a new key set, one reference */
-    NODE_DRAIN,  /* from the node: take no more requests */
-    NODE_CLOSE,  /* from the node: close all connections */
-    NODE_STOP    /* from the node: leave the loop */
+    NODE_PACKET,        /* from a reactor: a datagram that belongs to the receiver */
+    NODE_TLS,           /* from the node: new credentials, one reference */
+    NODE_KEYS,          /* from the node: a new key set, one reference */
+    NODE_GATHER,        /* from admin: what do you know about streams? */
+    NODE_STREAM_ANSWER, /* from admin: to the request of a session */
+    NODE_DRAIN,         /* from the node: take no more requests */
+    NODE_CLOSE,         /* from the node: close all connections */
+    NODE_STOP           /* from the node: leave the loop */
 };
+
+struct gather;
 
 struct node_mail {
     struct mail mail;
@@ -43,7 +47,10 @@ struct node_mail {
     struct quic_tls *tls;
     struct auth_keyset *keys;
     struct sockaddr_storage local, peer;
-    size_t packet_bytes;
+    struct gather *gather; /* borrowed until it is answered */
+    uint64_t session;
+    enum felix_err err;
+    size_t packet_bytes; /* of NODE_STREAM_ANSWER: the answer, or the text of the error */
     uint8_t packet[];
 };
 

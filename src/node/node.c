@@ -20,11 +20,11 @@
 #include "base/cpu.h"
 #include "base/log.h"
 #include "http/server.h"
-#include "node/config_file.h"
+#include "node/admin.h"
 #include "node/identity.h"
 #include "node/metrics.h"
+#include "node/objects.h"
 #include "node/reactor.h"
-#include "node/scope.h"
 
 /* Of deliveries under way between two reactors: some milliseconds of a fast publisher. */
 #define DELIVER_BYTES_MAX ((size_t)16 << 20)
@@ -39,9 +39,8 @@ struct node {
     sem_t drained;
     _Atomic bool ready;
     bool draining;
-    struct scope_item *scope; /* what node_set_scope brought last */
-    size_t scope_count;
-    uint64_t incarnation; /* of the streams of the present scope; 1: the configuration's */
+    struct objects objects;
+    struct admin *admin;
 };
 
 /* All cores but one, which is left to the kernel's and the clients' work: on two cores a second
@@ -123,40 +122,6 @@ static struct core_settings core_settings_of(const struct config *config, unsign
     };
 }
 
-/* The registry's key of a stream or cache. Returned owned. */
-static struct buf *key_of(const struct scope_item *item) {
-    struct slice tenant = slice_str(item->tenant);
-    struct slice namespace_ = slice_str(item->space);
-    struct slice name = slice_str(item->name);
-    size_t bytes = core_key_bytes(tenant, namespace_, name);
-    uint8_t *key = xmalloc(bytes);
-    core_key_write(key, tenant, namespace_, name);
-    struct buf *block = core_key_new(slice_of(key, bytes));
-    free(key);
-    return block;
-}
-
-/* Before the threads run: the scope of the configuration, on every reactor. */
-static void add_scope(struct node *node) {
-    const struct config *config = node->config;
-    for (size_t i = 0; i < config->scope_count; i++) {
-        const struct scope_item *item = &config->scope[i];
-        if (item->kind != SCOPE_STREAM && item->kind != SCOPE_CACHE)
-            continue; /* tenants and namespaces exist by what is in them */
-        struct buf *key = key_of(item);
-        for (unsigned r = 0; r < node->reactor_count; r++) {
-            struct core *core = &node->reactors[r].server.core;
-            if (item->kind == SCOPE_CACHE)
-                core_add_cache(core, core_key_slice(key),
-                               item->max_bytes == 0 ? 0
-                                                    : share(item->max_bytes, node->reactor_count));
-            else
-                core_add_stream(core, core_key_slice(key), node->incarnation, NULL);
-        }
-        buf_unref(key);
-    }
-}
-
 static enum felix_err open_reactors(struct node *node, unsigned count, struct quic_tls *tls,
                                     struct auth_keyset *keys, struct felix_error *reterr) {
     const struct config *config = node->config;
@@ -179,6 +144,7 @@ static enum felix_err open_reactors(struct node *node, unsigned count, struct qu
             .server = &server,
             .core = &core,
             .drained = &node->drained,
+            .admin = node->admin,
         };
         enum felix_err err = reactor_init(&node->reactors[i], &options, reterr);
         if (err != FELIX_OK)
@@ -211,40 +177,29 @@ static enum felix_err start_http(struct node *node, struct felix_error *reterr) 
                              &callbacks, reterr);
 }
 
-/* What cannot be kept is not promised. */
-static enum felix_err check_scope(const struct scope_item *items, size_t count,
-                                  struct felix_error *reterr) {
-    for (size_t i = 0; i < count; i++) {
-        const struct scope_item *item = &items[i];
-        if (item->kind == SCOPE_STREAM && item->durable)
-            return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
-                             "scope: stream %s/%s/%s is durable, but this version keeps streams in "
-                             "memory only; take `durable` out to run it as such",
-                             item->tenant, item->space, item->name);
-    }
-    return FELIX_OK;
-}
-
 enum felix_err node_start(const struct config *config, struct node **ret,
                           struct felix_error *reterr) {
     struct quic_tls *tls = NULL;
     struct auth_keyset *keys = NULL;
     struct node *node = xcalloc(1, sizeof *node);
     node->config = config;
-    node->incarnation = 1;
     (void)sem_init(&node->drained, 0, 0);
 
-    enum felix_err err = check_scope(config->scope, config->scope_count, reterr);
+    enum felix_err err = objects_check_scope(config->scope, config->scope_count, reterr);
     if (err == FELIX_OK)
         err = identity_prepare(config, &node->identity, reterr);
     if (err == FELIX_OK)
         err = identity_load_tls(config, &node->identity, &tls, reterr);
     if (err == FELIX_OK)
         err = identity_load_keys(config, &node->identity, &keys, reterr);
+    if (err == FELIX_OK) {
+        objects_init(&node->objects, config, node->identity.data_dir);
+        node->admin = admin_new(config, &node->objects);
+    }
     if (err == FELIX_OK)
         err = open_reactors(node, choose_reactors(config), tls, keys, reterr);
     if (err == FELIX_OK) {
-        add_scope(node);
+        objects_begin(&node->objects, node->reactors, node->reactor_count);
         err = start_http(node, reterr);
     }
     quic_tls_unref(tls);
@@ -253,6 +208,8 @@ enum felix_err node_start(const struct config *config, struct node **ret,
         if (reactor_start(&node->reactors[i]) != FELIX_OK)
             err = error_set(reterr, FELIX_SYSTEM, errno, "cannot start reactor thread %u", i);
     }
+    if (err == FELIX_OK && admin_start(node->admin) != FELIX_OK)
+        err = error_set(reterr, FELIX_SYSTEM, errno, "cannot start the thread that makes streams");
     if (err != FELIX_OK) {
         node_stop(node);
         return err;
@@ -297,6 +254,7 @@ void node_stop(struct node *node) {
         return;
     atomic_store(&node->ready, false);
     http_server_stop(&node->http);
+    admin_stop(node->admin);
     post_all(node, NODE_STOP);
     for (unsigned i = 0; i < node->reactor_count; i++)
         reactor_join(&node->reactors[i]);
@@ -305,7 +263,8 @@ void node_stop(struct node *node) {
     for (unsigned i = 0; i < node->reactor_count; i++)
         reactor_drop_mail(&node->reactors[i]);
     free(node->reactors);
-    scope_free(node->scope, node->scope_count);
+    admin_free(node->admin);
+    objects_deinit(&node->objects);
     (void)sem_destroy(&node->drained);
     explicit_bzero(node->identity.static_secret, sizeof node->identity.static_secret);
     free(node);
@@ -330,63 +289,9 @@ enum felix_err node_reload(struct node *node, struct felix_error *reterr) {
     return err;
 }
 
-/* ---- scope ---- */
-
-struct scope_update {
-    struct node *node;
-    struct node_scope_changes *changes;
-};
-
-/* On a development node this namespace's streams and caches come by being used. */
-static bool made_by_use(const struct node *node, const struct scope_item *item) {
-    return node->config->dev && strcmp(item->tenant, DEV_TENANT) == 0 &&
-           strcmp(item->space, DEV_NAMESPACE) == 0;
-}
-
-/* Tell every reactor. */
-static void apply_change(void *context, enum scope_change change, const struct scope_item *item) {
-    struct scope_update *update = context;
-    struct node *node = update->node;
-    bool is_cache = item->kind == SCOPE_CACHE;
-    if (change == SCOPE_ALTERED || made_by_use(node, item)) {
-        update->changes->altered++;
-        return;
-    }
-    if (change == SCOPE_ADDED)
-        update->changes->added++;
-    else
-        update->changes->removed++;
-    struct buf *key = key_of(item);
-    for (unsigned r = 0; r < node->reactor_count; r++) {
-        struct mail_object *mail = xcalloc(1, sizeof *mail);
-        mail->mail.kind = change == SCOPE_ADDED ? MAIL_ADD : MAIL_REMOVE;
-        mail->mail.key = buf_ref(key);
-        mail->mail.incarnation = node->incarnation;
-        mail->is_cache = is_cache;
-        mail->max_bytes = item->max_bytes == 0 ? 0 : share(item->max_bytes, node->reactor_count);
-        reactor_post(&node->reactors[r], &mail->mail);
-    }
-    buf_unref(key);
-}
-
 enum felix_err node_set_scope(struct node *node, struct scope_item *items, size_t count,
                               struct node_scope_changes *ret, struct felix_error *reterr) {
-    enum felix_err err = check_scope(items, count, reterr);
-    if (err != FELIX_OK) {
-        scope_free(items, count);
-        return err;
-    }
-    struct scope before = {node->config->scope, node->config->scope_count};
-    if (node->incarnation > 1)
-        before = (struct scope){node->scope, node->scope_count};
-    *ret = (struct node_scope_changes){0};
-    node->incarnation++;
-    scope_diff(before, (struct scope){items, count}, apply_change,
-               &(struct scope_update){.node = node, .changes = ret});
-    scope_free(node->scope, node->scope_count);
-    node->scope = items;
-    node->scope_count = count;
-    return FELIX_OK;
+    return objects_set_scope(&node->objects, items, count, ret, reterr);
 }
 
 uint16_t node_quic_port(const struct node *node) {

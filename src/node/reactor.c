@@ -14,6 +14,8 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "node/admin.h"
+#include "node/gather.h"
 
 struct node_mail *node_mail_new(enum node_mail_kind kind, size_t packet_bytes) {
     struct node_mail *mail = xcalloc(1, sizeof *mail + packet_bytes);
@@ -43,6 +45,12 @@ static void forward_to(struct server *server, unsigned target, const struct sock
     reactor_post(&reactor->all[target], &mail->mail);
 }
 
+static void ask_admin(struct server *server, uint64_t session,
+                      const struct stream_request *request) {
+    struct reactor *reactor = server->node;
+    admin_post(reactor->admin, reactor->index, session, request);
+}
+
 static void on_socket(struct loop_source *source, uint32_t events) {
     struct reactor *reactor =
         (struct reactor *)(void *)((char *)source - offsetof(struct reactor, socket));
@@ -58,6 +66,7 @@ enum felix_err reactor_init(struct reactor *reactor, const struct reactor_option
         .count = options->count,
         .conn_stats_ns = options->conn_stats_ns,
         .drained = options->drained,
+        .admin = options->admin,
     };
     enum felix_err err = loop_init(&reactor->loop, options->spin_ns);
     if (err != FELIX_OK)
@@ -67,6 +76,7 @@ enum felix_err reactor_init(struct reactor *reactor, const struct reactor_option
     reactor->server.node = reactor;
     reactor->server.post = post_to;
     reactor->server.forward = forward_to;
+    reactor->server.ask_admin = ask_admin;
     if (options->timings) {
         reactor->stages = xcalloc(STAGE_COUNT, sizeof *reactor->stages);
         reactor->server.stages = reactor->stages;
@@ -120,6 +130,13 @@ static void on_node_mail(struct reactor *reactor, struct node_mail *mail, uint64
     case NODE_KEYS:
         auth_keyset_unref(reactor->server.keys);
         reactor->server.keys = mail->keys;
+        break;
+    case NODE_GATHER:
+        gather_answer(mail->gather, &reactor->server.core);
+        break;
+    case NODE_STREAM_ANSWER:
+        server_stream_answer(&reactor->server, mail->session, mail->err,
+                             slice_of(mail->packet, mail->packet_bytes));
         break;
     case NODE_DRAIN:
         reactor->draining = true;

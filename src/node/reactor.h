@@ -31,6 +31,7 @@ struct reactor {
     uint64_t conn_stats_ns; /* period of the transport statistics in the log; 0: none */
     uint64_t next_stats_ns;
     sem_t *drained; /* posted once when everything is delivered */
+    struct admin *admin;
     pthread_t thread;
     bool started;
 };
@@ -45,6 +46,7 @@ struct reactor_options {
     const struct server_settings *server;
     const struct core_settings *core;
     sem_t *drained;
+    struct admin *admin; /* takes what clients ask about streams */
 };
 
 /** Opens the socket and prepares everything; no thread yet. */

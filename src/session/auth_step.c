@@ -28,6 +28,7 @@ static void negotiate(struct session *session, const struct message *message) {
     session->lagged = (message->features & settings->features & FEATURE_SUBSCRIPTION_LAGGED) != 0;
     session->cache_frames = (own & OWN_CACHE_FRAMES) != 0;
     session->ack_levels = (own & OWN_ACK_LEVELS) != 0;
+    session->admin = (own & OWN_ADMIN) != 0;
 }
 
 void auth_step(struct session *session, const struct message *message) {

@@ -211,6 +211,13 @@ void server_turn(struct server *server, uint64_t now_ns) {
     counter_set(&server->counters.recv_held_bytes, server->recv_held_bytes);
 }
 
+void server_stream_answer(struct server *server, uint64_t session, enum felix_err err,
+                          struct slice text) {
+    struct session *asking = map_u64_get(&server->sessions, session);
+    if (asking != NULL)
+        extension_step_done(asking, err, text);
+}
+
 bool server_has_work(const struct server *server) {
     return server->resume_head != NULL || server->core.ready_head != NULL ||
            server->core.open_head != NULL || server->window_conns != NULL;
@@ -245,7 +252,8 @@ bool server_drained(const struct server *server) {
                 return false;
         }
         for (const struct session *s = conn->sessions; s != NULL; s = s->conn_next) {
-            if (s->owed_count > 0 || s->frames_awaited > 0 || s->pause == PAUSE_CACHE)
+            if (s->owed_count > 0 || s->frames_awaited > 0 || s->pause == PAUSE_CACHE ||
+                s->pause == PAUSE_EXTENSION)
                 return false;
         }
     }

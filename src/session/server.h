@@ -15,6 +15,7 @@
 #include "core/core.h"
 #include "quic/endpoint.h"
 #include "session/stages.h"
+#include "wire/stream_admin.h"
 
 struct server_settings {
     uint16_t flags;    /* what auth_ok advertises: SERVER_FLAGS and, with durable storage, */
@@ -39,7 +40,7 @@ struct server_counters {
     counter dropped_ingress_items, dropped_no_stream_items, dropped_storage_items, ingress_waits;
     counter subscribes, subscribe_failed, subscriptions_ended, subscription_limit;
     counter delivered_frames, delivered_items, delivered_bytes;
-    counter cache_requests, conns_opened, conns_closed, conns_over_memory;
+    counter cache_requests, stream_requests, conns_opened, conns_closed, conns_over_memory;
     counter conns_now, sessions_now, event_streams_now, recv_held_bytes;
 };
 
@@ -80,6 +81,9 @@ struct server {
     void (*forward)(struct server *server, unsigned reactor, const struct sockaddr_storage *local,
                     const struct sockaddr_storage *peer, struct slice packet);
     void (*post)(struct server *server, unsigned reactor, struct mail *mail); /* takes mail */
+    /* What a session asks about streams; server_stream_answer tells. NULL: nobody answers that. */
+    void (*ask_admin)(struct server *server, uint64_t session,
+                      const struct stream_request *request);
     void *node;
     const struct server_logs *logs; /* NULL: there are no durable streams */
     void *logs_context;
@@ -99,6 +103,10 @@ void server_deinit(struct server *server);
  * authenticate in time.
  */
 void server_turn(struct server *server, uint64_t now_ns);
+
+/** The answer to what was handed to ask_admin: its body, or the text of the error. */
+void server_stream_answer(struct server *server, uint64_t session, enum felix_err err,
+                          struct slice text);
 
 /** Does server_turn have something to do that no event will announce? */
 bool server_has_work(const struct server *server);

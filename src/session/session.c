@@ -244,7 +244,8 @@ static void close_session(struct session *session) {
 
 static bool replies_owed(const struct session *session) {
     return session->owed_count > 0 || session->pause == PAUSE_CACHE ||
-           session->frames_awaited > 0 || session->subscribing != NULL;
+           session->pause == PAUSE_EXTENSION || session->frames_awaited > 0 ||
+           session->subscribing != NULL;
 }
 
 void session_end(struct session *session) {
@@ -282,7 +283,7 @@ static bool flags_known(const struct session *session, uint16_t flags) {
            (flags == FRAME_CACHE && session->cache_frames);
 }
 
-static void refuse_unknown_type(struct session *session, const struct message *message) {
+void session_refuse_unknown(struct session *session, const struct message *message) {
     if (session->unsupported) {
         struct message reply = {
             .type = MESSAGE_UNSUPPORTED,
@@ -337,8 +338,10 @@ static bool on_message(struct session *session, struct message *message) {
         return publish_step_json(session, message);
     if (message->type == MESSAGE_SUBSCRIBE)
         subscribe_step(session, message);
-    else if (message->type == MESSAGE_UNKNOWN || message->type == MESSAGE_EXTENSION)
-        refuse_unknown_type(session, message);
+    else if (message->type == MESSAGE_UNKNOWN)
+        session_refuse_unknown(session, message);
+    else if (message->type == MESSAGE_EXTENSION)
+        extension_step(session, message);
     else
         cache_step(session, message);
     return true;
@@ -575,7 +578,7 @@ void session_resume(struct session *session) {
         drop_body(session);
         return;
     }
-    if (session->pause == PAUSE_CACHE)
+    if (session->pause == PAUSE_CACHE || session->pause == PAUSE_EXTENSION)
         return;
     if (session->pause == PAUSE_CACHE_FRAMES && !cache_frames_may_go_on(session))
         return;

@@ -50,6 +50,7 @@ enum pause_reason {
     PAUSE_NONE,
     PAUSE_ADMISSION,    /* the publish in `body` waits for budget */
     PAUSE_CACHE,        /* a cache answer is awaited: replies keep request order */
+    PAUSE_EXTENSION,    /* the answer to an extension request is awaited */
     PAUSE_CACHE_FRAMES, /* as many answers to cache frames are awaited as may be */
     PAUSE_REPLIES       /* the client does not read what we answer */
 };
@@ -85,6 +86,7 @@ struct session {
     bool error_codes;  /* errors may carry codes */
     bool unsupported;  /* unknown requests are answered by `unsupported` */
     bool cache_frames; /* cache operations may come as frames of our own */
+    bool admin;        /* streams may be made and deleted */
 
     /* frame assembly */
     uint8_t header[FRAME_HEADER_BYTES];
@@ -119,6 +121,10 @@ struct session {
     uint64_t cache_request_id;
     struct buf *cache_names; /* the request's message block */
     struct slice cache_tenant, cache_namespace, cache_name, cache_key;
+
+    /* extension request whose answer is awaited */
+    bool extension_has_request_id;
+    uint64_t extension_request_id;
 
     /* cache frames */
     struct cache_handle *handles; /* handle_capacity of them */
@@ -171,6 +177,8 @@ void session_abort(struct session *session);
 /** session_abort after an error message. On a uni stream there is nothing to write to. */
 void session_fail(struct session *session, enum wire_code code, const char *text);
 void session_authenticated(struct session *session);
+/** Say that nobody here serves such a request; the stream goes on if the client understands. */
+void session_refuse_unknown(struct session *session, const struct message *message);
 
 /* ---- reply.c ---- */
 void reply_bytes(struct session *session, const uint8_t *bytes, size_t len);
@@ -205,6 +213,8 @@ void subscribe_step(struct session *session, const struct message *message);
 void subscribe_step_done(struct event_stream *event, enum felix_err err, uint64_t seq);
 void cache_step(struct session *session, struct message *message);
 void cache_step_done(struct session *session, const struct cache_answer *answer);
+void extension_step(struct session *session, const struct message *message);
+void extension_step_done(struct session *session, enum felix_err err, struct slice text);
 void cache_frame_step(struct session *session, struct slice body);
 void cache_frame_step_done(struct session *session, const struct cache_answer *answer);
 /** May it read on, as far as cache frames are concerned? */

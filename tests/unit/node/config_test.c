@@ -337,15 +337,15 @@ static void scope_becomes_items_with_parents_first(void **) {
                            "    t2:\n"),
                      FELIX_OK);
     const struct scope_item want[] = {
-        {SCOPE_TENANT, "t1", NULL, NULL, false, 0},
-        {SCOPE_NAMESPACE, "t1", "default", NULL, false, 0},
-        {SCOPE_STREAM, "t1", "default", "orders", true, 0},
-        {SCOPE_STREAM, "t1", "default", "logs", false, 0},
-        {SCOPE_CACHE, "t1", "default", "primary", false, 64u << 20},
-        {SCOPE_NAMESPACE, "t1", "other", NULL, false, 0},
-        {SCOPE_CACHE, "t1", "other", "a", false, 0},
-        {SCOPE_CACHE, "t1", "other", "b", false, 0},
-        {SCOPE_TENANT, "t2", NULL, NULL, false, 0},
+        {.kind = SCOPE_TENANT, .tenant = "t1"},
+        {.kind = SCOPE_NAMESPACE, .tenant = "t1", .space = "default"},
+        {.kind = SCOPE_STREAM, .tenant = "t1", .space = "default", .name = "orders", .durable = true},
+        {.kind = SCOPE_STREAM, .tenant = "t1", .space = "default", .name = "logs"},
+        {.kind = SCOPE_CACHE, .tenant = "t1", .space = "default", .name = "primary", .max_bytes = 64u << 20},
+        {.kind = SCOPE_NAMESPACE, .tenant = "t1", .space = "other"},
+        {.kind = SCOPE_CACHE, .tenant = "t1", .space = "other", .name = "a"},
+        {.kind = SCOPE_CACHE, .tenant = "t1", .space = "other", .name = "b"},
+        {.kind = SCOPE_TENANT, .tenant = "t2"},
     };
     assert_int_equal(config.scope_count, sizeof want / sizeof want[0]);
     for (size_t i = 0; i < config.scope_count; i++) {
