@@ -113,8 +113,8 @@ bool option_bool_parse(const char *value, bool *ret) {
 static bool enum_parse(const char *words, const char *value, uint64_t *ret) {
     size_t value_len = strlen(value);
     uint64_t number = 0;
-    for (const char *at = words;; at++, number++) {
-        size_t len = strcspn(at, "|");
+    for (const char *at = words;; at++) {
+        size_t len = strcspn(at, "|=");
         if (len == value_len && strncasecmp(at, value, len) == 0) {
             *ret = number;
             return true;
@@ -122,6 +122,7 @@ static bool enum_parse(const char *words, const char *value, uint64_t *ret) {
         at += len;
         if (*at == '\0')
             return false;
+        number += *at == '|'; /* behind '=' stands another spelling of the same */
     }
 }
 
@@ -219,6 +220,13 @@ static bool value_parse(const struct option_row *row, const char *text, union va
     return good && ret->number >= row->min && ret->number <= option_row_max(row);
 }
 
+/* A number that is not set has no value that would have to be in its range. */
+static bool starts_unset(const struct option_row *row) {
+    return row->initial[0] == '\0' &&
+           (row->type == OPTION_U32 || row->type == OPTION_U64 || row->type == OPTION_BYTES ||
+            row->type == OPTION_DURATION_MS);
+}
+
 static void value_store(const struct options *options, const struct option_row *row,
                         const char *text, const union value *value) {
     void *field = field_of(options, row);
@@ -254,7 +262,7 @@ void options_init(struct options *options, const struct option_row *rows, size_t
     *options = (struct options){.rows = rows, .count = count, .target = target};
     for (size_t i = 0; i < count; i++) {
         union value value = {0};
-        INVARIANT(value_parse(&rows[i], rows[i].initial, &value));
+        INVARIANT(starts_unset(&rows[i]) || value_parse(&rows[i], rows[i].initial, &value));
         if (rows[i].type == OPTION_STRING || rows[i].type == OPTION_PATH)
             *(char **)field_of(options, &rows[i]) = NULL;
         value_store(options, &rows[i], rows[i].initial, &value);
@@ -380,12 +388,31 @@ enum felix_err options_set_key(struct options *options, enum option_source sourc
     return error_set(reterr, FELIX_NOT_FOUND, 0, "unknown key \"%.64s\"", key);
 }
 
+/* The variable of a row; `spaced` ones without the blanks around them, which `room` then holds.
+ * NULL: not set. */
+static const char *env_value(const struct option_row *row, const char *name, char room[4096]) {
+    const char *value = getenv(name);
+    if (value == NULL || !row->spaced)
+        return value;
+    value += strspn(value, " \t\r\n");
+    size_t len = strlen(value);
+    while (len > 0 && strchr(" \t\r\n", value[len - 1]) != NULL)
+        len--;
+    if (len == 0)
+        return NULL;
+    if (len >= 4096)
+        return value;
+    memcpy(room, value, len);
+    room[len] = '\0';
+    return room;
+}
+
 enum felix_err options_load_env(struct options *options, struct felix_error *reterr) {
-    char name[64];
+    char name[64], room[4096];
     for (size_t row = 0; row < options->count; row++) {
         for (const char *names = options->rows[row].env; names != NULL;) {
             names = next_name(names, name);
-            const char *value = getenv(name);
+            const char *value = env_value(&options->rows[row], name, room);
             if (value == NULL)
                 continue;
             enum felix_err err = options_set(options, row, OPTION_FROM_ENV, name, value, reterr);

@@ -51,12 +51,14 @@ struct option_row {
     const char *flag; /* without the leading dashes; NULL: none */
     const char *help;
     const char *group;
-    const char *initial; /* the default, as a user would write it */
-    const char *words;   /* OPTION_ENUM: "one|two|three" */
+    const char *initial; /* the default, as a user would write it; of numbers "": not set, 0 */
+    const char *words;   /* OPTION_ENUM: "one|two=zwei=deux|three", other spellings after '=' */
     uint64_t min;
     uint64_t max; /* of numbers; 0 together with min 0: whatever the type holds */
     size_t offset;
     enum option_type type;
+    bool spaced; /* in the environment, blanks around the value do not count, and nothing but
+                    blanks is as good as not set */
 };
 
 #define OPTION_ROWS_MAX 128
@@ -158,6 +160,7 @@ void options_print_reference(const struct options *options, const char *key_titl
 #define OPTION_RANGE(low, high) .min = (low), .max = (high)
 #define OPTION_WORDS(list) .words = list
 #define OPTION_ANY .min = 0
+#define OPTION_SPACED(limits) limits, .spaced = true
 
 /* What a field of each type is in the struct. */
 #define OPTION_C_U32 uint32_t

@@ -6,9 +6,8 @@
 
 static void add_words(const char *words, const char *between, struct text *out) {
     for (const char *at = words; *at != '\0';) {
-        size_t len = strcspn(at, "|");
-        text_bytes(out, slice_of(at, len));
-        at += len;
+        text_bytes(out, slice_of(at, strcspn(at, "|=")));
+        at += strcspn(at, "|");
         if (*at == '\0')
             return;
         text_add(out, between);
@@ -84,14 +83,17 @@ void option_row_rule(const struct option_row *row, struct text *out) {
 void options_value(const struct options *options, size_t row_index, struct text *out) {
     const struct option_row *row = &options->rows[row_index];
     const void *field = (const char *)options->target + row->offset;
+    bool unset = row->initial[0] == '\0' && options->sources[row_index] == OPTION_FROM_DEFAULT;
     switch (row->type) {
     case OPTION_U32:
-        text_printf(out, "%u", *(const uint32_t *)field);
+        if (!unset)
+            text_printf(out, "%u", *(const uint32_t *)field);
         return;
     case OPTION_U64:
     case OPTION_BYTES:
     case OPTION_DURATION_MS:
-        text_printf(out, "%llu", (unsigned long long)*(const uint64_t *)field);
+        if (!unset)
+            text_printf(out, "%llu", (unsigned long long)*(const uint64_t *)field);
         return;
     case OPTION_BOOL:
         text_add(out, *(const bool *)field ? "true" : "false");
@@ -107,7 +109,7 @@ void options_value(const struct options *options, size_t row_index, struct text 
         const char *at = row->words;
         for (uint32_t i = *(const uint32_t *)field; i > 0; i--)
             at += strcspn(at, "|") + 1;
-        text_bytes(out, slice_of(at, strcspn(at, "|")));
+        text_bytes(out, slice_of(at, strcspn(at, "|=")));
         return;
     }
     }

@@ -246,6 +246,13 @@ static enum felix_err check_log(struct config *config, struct felix_error *reter
     return FELIX_OK;
 }
 
+static bool retention_is_bounded(const struct config *config) {
+    bool bounded = config->durable_retention_bytes != 0 || config->durable_retention_seconds != 0;
+    for (size_t i = 0; i < config->scope_count; i++)
+        bounded |= config->scope[i].retention_bytes != 0 || config->scope[i].retention_seconds != 0;
+    return bounded;
+}
+
 static enum felix_err check_together(struct config *config, struct felix_error *reterr) {
     if ((config->tls_cert[0] == '\0') != (config->tls_key[0] == '\0'))
         return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
@@ -255,6 +262,15 @@ static enum felix_err check_together(struct config *config, struct felix_error *
         return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
                          "FELIX_INITIAL_MTU=%u must not be above FELIX_MTU_UPPER_BOUND=%u",
                          config->initial_mtu, config->mtu_upper_bound);
+    if (config->durable_fsync_mode == CONFIG_FSYNC_PERIODIC &&
+        config->durable_fsync_interval_ms == 0)
+        return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
+                         "FELIX_DURABLE_FSYNC_INTERVAL_MS=0: must be above 0 with "
+                         "FELIX_DURABLE_FSYNC_MODE=periodic");
+    if (config->durable_retention_interval_seconds == 0 && retention_is_bounded(config))
+        return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
+                         "FELIX_DURABLE_RETENTION_INTERVAL_SECONDS=0: must be above 0 where a log "
+                         "has a retention bound");
     return check_log(config, reterr);
 }
 
@@ -363,7 +379,9 @@ void config_print_reference(const struct config *config, struct text *out) {
                   "      namespaces:\n"
                   "        default:\n"
                   "          streams:\n"
-                  "            orders: {durable: false}\n"
+                  "            orders: {durable: true, retention_bytes: 10GiB, "
+                  "retention_seconds: 604800}\n"
+                  "            prices:\n"
                   "          caches:\n"
                   "            primary: {max_bytes: 64MiB}\n"
                   "```\n\n"

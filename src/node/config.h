@@ -13,8 +13,10 @@
 
 #include <stddef.h>
 
-/* Words of `subscriber_queue_policy` and `profile`, in the order of the table. */
+/* Words of `subscriber_queue_policy`, `durable_fsync_mode` and `profile`, in the order of the
+ * table. */
 enum config_queue_policy { CONFIG_QUEUE_BLOCK, CONFIG_QUEUE_DROP_NEW, CONFIG_QUEUE_DROP_OLD };
+enum config_fsync_mode { CONFIG_FSYNC_NONE, CONFIG_FSYNC_PERIODIC, CONFIG_FSYNC_ON_COMMIT };
 enum config_profile { CONFIG_PROFILE_BALANCED, CONFIG_PROFILE_HIGH_MEMORY };
 
 /* What the command line asks for. */
@@ -38,7 +40,7 @@ struct scope_item {
     char *name;                                  /* of the stream or cache; otherwise NULL */
     bool durable;                                /* streams */
     uint64_t max_bytes;                          /* caches; 0: no bound of its own */
-    uint64_t retention_bytes, retention_seconds; /* durable streams; 0: the broker's default */
+    uint64_t retention_bytes, retention_seconds; /* durable streams; 0: as the settings say */
 };
 
 /* Must stay where it was loaded: `options` points at the fields. */

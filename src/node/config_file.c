@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <yaml.h>
 
+#define RETENTION_BYTES_MAX ((uint64_t)1 << 62)
+#define RETENTION_SECONDS_MAX ((uint64_t)1 << 40)
 #define SCOPE_NAME_BYTES_MAX 65535u /* wire specification, section 3: names have 16-bit lengths */
 
 struct file {
@@ -81,17 +83,39 @@ static enum felix_err add_item(struct file *file, const yaml_node_t *node,
     return FELIX_OK;
 }
 
+/* Returns false when it is none of a stream's settings. */
+static bool stream_setting(struct file *file, struct scope_item *item, const char *name,
+                           const yaml_node_t *value, enum felix_err *ret) {
+    const char *text = scalar_text(value);
+    const char *rule;
+    bool good;
+    if (strcmp(name, "durable") == 0) {
+        good = text != NULL && option_bool_parse(text, &item->durable);
+        rule = "durable must be one of 1, true, yes, on, 0, false, no, off";
+    } else if (strcmp(name, "retention_bytes") == 0) {
+        good = text != NULL && option_bytes_parse(text, &item->retention_bytes) &&
+               item->retention_bytes > 0 && item->retention_bytes <= RETENTION_BYTES_MAX;
+        rule = "retention_bytes must be a number of bytes above 0 (KiB, MiB, GiB may follow)";
+    } else if (strcmp(name, "retention_seconds") == 0) {
+        good = text != NULL && strspn(text, "0123456789") == strlen(text) &&
+               option_bytes_parse(text, &item->retention_seconds) && item->retention_seconds > 0 &&
+               item->retention_seconds <= RETENTION_SECONDS_MAX;
+        rule = "retention_seconds must be a number of seconds above 0";
+    } else {
+        return false;
+    }
+    *ret = good ? FELIX_OK : refuse(file, value, FELIX_INVALID_ARGUMENT, rule);
+    return true;
+}
+
 /* One setting of a stream or cache. */
 static enum felix_err item_setting(struct file *file, struct scope_item *item,
                                    const yaml_node_t *key, const yaml_node_t *value) {
     const char *name = scalar_text(key);
     const char *text = scalar_text(value);
-    if (name != NULL && item->kind == SCOPE_STREAM && strcmp(name, "durable") == 0) {
-        if (text == NULL || !option_bool_parse(text, &item->durable))
-            return refuse(file, value, FELIX_INVALID_ARGUMENT,
-                          "durable must be one of 1, true, yes, on, 0, false, no, off");
-        return FELIX_OK;
-    }
+    enum felix_err err;
+    if (name != NULL && item->kind == SCOPE_STREAM && stream_setting(file, item, name, value, &err))
+        return err;
     if (name != NULL && item->kind == SCOPE_CACHE && strcmp(name, "max_bytes") == 0) {
         if (text == NULL || !option_bytes_parse(text, &item->max_bytes))
             return refuse(file, value, FELIX_INVALID_ARGUMENT,
@@ -99,7 +123,8 @@ static enum felix_err item_setting(struct file *file, struct scope_item *item,
         return FELIX_OK;
     }
     return refuse(file, key, FELIX_NOT_FOUND,
-                  item->kind == SCOPE_STREAM ? "a stream has no other setting than durable"
+                  item->kind == SCOPE_STREAM ? "a stream has no other settings than durable, "
+                                               "retention_bytes and retention_seconds"
                                              : "a cache has no other setting than max_bytes");
 }
 
@@ -119,6 +144,9 @@ static enum felix_err item_settings(struct file *file, struct scope_item *item,
         if (err != FELIX_OK)
             return err;
     }
+    if (!item->durable && (item->retention_bytes != 0 || item->retention_seconds != 0))
+        return refuse(file, settings, FELIX_INVALID_ARGUMENT,
+                      "retention is for durable streams: add durable: true");
     return FELIX_OK;
 }
 
@@ -378,6 +406,15 @@ static void print_name(const char *name, const char *indent, const char *end, st
     text_add(out, end);
 }
 
+static void print_stream_settings(const struct scope_item *item, struct text *out) {
+    text_printf(out, ": {durable: %s", item->durable ? "true" : "false");
+    if (item->retention_bytes != 0)
+        text_printf(out, ", retention_bytes: %llu", (unsigned long long)item->retention_bytes);
+    if (item->retention_seconds != 0)
+        text_printf(out, ", retention_seconds: %llu", (unsigned long long)item->retention_seconds);
+    text_add(out, "}\n");
+}
+
 /* Items are in the order of the file, so what is alike below one parent follows each other. */
 void scope_print_yaml(const struct scope_item *items, size_t count, struct text *out) {
     if (count == 0)
@@ -397,8 +434,8 @@ void scope_print_yaml(const struct scope_item *items, size_t count, struct text 
             break;
         case SCOPE_STREAM:
             text_add(out, first ? "          streams:\n" : "");
-            print_name(item->name, "            ",
-                       item->durable ? ": {durable: true}\n" : ": {durable: false}\n", out);
+            print_name(item->name, "            ", "", out);
+            print_stream_settings(item, out);
             break;
         case SCOPE_CACHE:
             text_add(out, first ? "          caches:\n" : "");

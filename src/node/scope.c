@@ -38,7 +38,8 @@ static const struct scope_item **sorted_leaves(struct scope scope, size_t *ret_c
 }
 
 static bool same_settings(const struct scope_item *a, const struct scope_item *b) {
-    return a->durable == b->durable && a->max_bytes == b->max_bytes;
+    return a->durable == b->durable && a->max_bytes == b->max_bytes &&
+           a->retention_bytes == b->retention_bytes && a->retention_seconds == b->retention_seconds;
 }
 
 void scope_diff(struct scope before, struct scope after,

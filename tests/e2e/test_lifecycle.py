@@ -682,7 +682,7 @@ def test_a_cache_taken_out_of_the_scope_is_gone_and_comes_back_empty(start_scope
     ["scope: [", "scope:\n  tenants:\n    t1:\n      namespaces:\n        default:\n          streams: [a, a]\n",
      "scope:\n  tenants:\n    t1:\n      namespaces:\n        default:\n          streams:\n"
      "            - other: {durable: true}\n"],
-    ids=["no yaml", "twice", "durable"],
+    ids=["no yaml", "twice", "settings in a list"],
 )  # fmt: skip
 def test_a_scope_that_cannot_be_used_changes_nothing(start_scope, connect_peer, yaml):
     s = start_scope()

@@ -81,6 +81,17 @@ static void without_anything_the_defaults_of_the_specification_hold(void **) {
     assert_int_equal(config.subscriber_queue_capacity, 512);
     assert_int_equal(config.max_subscriptions_per_conn, 4096);
     assert_int_equal(config.subscriber_queue_policy, CONFIG_QUEUE_DROP_NEW);
+    assert_int_equal(config.durable_fsync_mode, CONFIG_FSYNC_ON_COMMIT); /* ours */
+    assert_int_equal(config.durable_fsync_interval_ms, 250);
+    assert_int_equal(config.durable_segment_bytes, 268435456);
+    assert_int_equal(config.durable_index_spacing_bytes, 4096);
+    assert_int_equal(config.durable_max_records_per_read, 10000);
+    assert_true(config.durable_preallocate);
+    assert_false(config.durable_verify_all_on_open);
+    assert_false(config.durable_repair_checksum_tail);
+    assert_int_equal(config.durable_retention_bytes, 0);
+    assert_int_equal(config.durable_retention_seconds, 0);
+    assert_int_equal(config.durable_retention_interval_seconds, 60);
     assert_int_equal(config.initial_mtu, 1200);
     assert_false(config.initial_mtu_set);
     assert_int_equal(config.mtu_upper_bound, 65507);
@@ -233,9 +244,17 @@ static void yaml_errors_are_refused_with_their_line(void **) {
         {"scope: {tenants: {a: {namespaces: {b: {streams: [[s]]}}}}}", FELIX_INVALID_ARGUMENT,
          "a name in the scope"},
         {"scope: {tenants: {a: {namespaces: {b: {streams: {s: {shards: 2}}}}}}}", FELIX_NOT_FOUND,
-         "no other setting than durable"},
+         "no other settings than durable"},
         {"scope: {tenants: {a: {namespaces: {b: {streams: {s: {durable: 5}}}}}}}",
          FELIX_INVALID_ARGUMENT, "durable must be"},
+        {"scope: {tenants: {a: {namespaces: {b: {streams: {s: {durable: on, retention_bytes: "
+         "0}}}}}}}",
+         FELIX_INVALID_ARGUMENT, "retention_bytes must be"},
+        {"scope: {tenants: {a: {namespaces: {b: {streams: {s: {durable: on, "
+         "retention_seconds: 1KiB}}}}}}}",
+         FELIX_INVALID_ARGUMENT, "retention_seconds must be"},
+        {"scope: {tenants: {a: {namespaces: {b: {streams: {s: {retention_seconds: 1}}}}}}}",
+         FELIX_INVALID_ARGUMENT, "add durable: true"},
         {"scope: {tenants: {a: {namespaces: {b: {caches: {c: {max_bytes: 5 MB}}}}}}}",
          FELIX_INVALID_ARGUMENT, "max_bytes must be"},
         {"scope: {tenants: {\"\": {}}}", FELIX_INVALID_ARGUMENT, "1 .. 65535 bytes"},
@@ -269,8 +288,7 @@ static void empty_documents_and_nulls_change_nothing(void **) {
 
 static void settings_without_effect_warn_once_with_the_reason(void **) {
     assert_int_equal(setenv("FELIX_BROKER_PUB_WORKERS_PER_CONN", "whatever", 1), 0);
-    assert_int_equal(setenv("FELIX_DURABLE_FSYNC_MODE", "none", 1), 0);
-    assert_int_equal(setenv("FELIX_DURABLE_SEGMENT_BYTES", "1", 1), 0);
+    assert_int_equal(setenv("FELIX_DURABLE_ROLLOVER_THRESHOLD_PERCENT", "80", 1), 0);
     assert_int_equal(setenv("FELIX_CONTROLPLANE_URL", "http://x", 1), 0);
     assert_int_equal(LOAD(), FELIX_OK);
     assert_int_equal(config.warning_count, 3);
@@ -322,6 +340,65 @@ static void log_filter_is_checked_but_that_of_other_programs_is_forgiven(void **
     assert_int_equal(log_configure("", LOG_UNKNOWN_REFUSED, NULL), FELIX_OK);
 }
 
+/* One variable, and whether it can be used. */
+static bool usable(const char *name, const char *value) {
+    (void)clearenv();
+    assert_int_equal(setenv(name, value, 1), 0);
+    enum felix_err err = LOAD();
+    if (err != FELIX_OK) {
+        assert_int_equal(err, FELIX_INVALID_ARGUMENT);
+        assert_non_null(strstr(error.text, name));
+    }
+    return err == FELIX_OK;
+}
+
+static void settings_of_durable_streams_are_strict(void **) {
+    assert_false(usable("FELIX_DURABLE_FSYNC_MODE", ""));
+    assert_false(usable("FELIX_DURABLE_FSYNC_MODE", "always"));
+    assert_false(usable("FELIX_DURABLE_SEGMENT_BYTES", "59"));
+    assert_false(usable("FELIX_DURABLE_INDEX_SPACING_BYTES", "0"));
+    assert_false(usable("FELIX_DURABLE_MAX_RECORDS_PER_READ", "0"));
+    assert_false(usable("FELIX_DURABLE_PREALLOCATE", "maybe"));
+    assert_false(usable("FELIX_DURABLE_RETENTION_BYTES", "0"));
+    assert_false(usable("FELIX_DURABLE_RETENTION_SECONDS", "0"));
+    assert_false(usable("FELIX_DURABLE_THREADS", "1"));
+    assert_true(usable("FELIX_DURABLE_SEGMENT_BYTES", " 60 "));
+    assert_int_equal(config.durable_segment_bytes, 60);
+    assert_true(usable("FELIX_DURABLE_SEGMENT_BYTES", "  "));
+    assert_int_equal(config.durable_segment_bytes, 268435456);
+    assert_true(usable("FELIX_DURABLE_RETENTION_BYTES", " "));
+    assert_int_equal(config.durable_retention_bytes, 0);
+    assert_true(usable("FELIX_DURABLE_RETENTION_BYTES", "1GiB"));
+    assert_int_equal(config.durable_retention_bytes, 1u << 30);
+    assert_true(usable("FELIX_DURABLE_PREALLOCATE", "Off"));
+    assert_false(config.durable_preallocate);
+}
+
+static void fsync_modes_have_the_names_of_the_original(void **) {
+    static const struct {
+        const char *value;
+        enum config_fsync_mode mode;
+    } words[] = {
+        {"none", CONFIG_FSYNC_NONE},           {"OFF", CONFIG_FSYNC_NONE},
+        {"Periodic", CONFIG_FSYNC_PERIODIC},   {"on_commit", CONFIG_FSYNC_ON_COMMIT},
+        {"on-commit", CONFIG_FSYNC_ON_COMMIT}, {"commit", CONFIG_FSYNC_ON_COMMIT},
+    };
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        assert_true(usable("FELIX_DURABLE_FSYNC_MODE", words[i].value));
+        assert_int_equal(config.durable_fsync_mode, words[i].mode);
+    }
+}
+
+static void a_pause_of_nothing_is_refused_only_where_it_counts(void **) {
+    assert_true(usable("FELIX_DURABLE_FSYNC_INTERVAL_MS", "0"));
+    assert_int_equal(LOAD("--durable-fsync-mode=periodic"), FELIX_INVALID_ARGUMENT);
+    assert_true(usable("FELIX_DURABLE_RETENTION_INTERVAL_SECONDS", "0"));
+    assert_int_equal(LOAD("--durable-retention-seconds=5"), FELIX_INVALID_ARGUMENT);
+    char *file = write_file("scope: {tenants: {a: {namespaces: {b: {streams: {s: {durable: on, "
+                            "retention_bytes: 1}}}}}}}");
+    assert_int_equal(LOAD("--config", file), FELIX_INVALID_ARGUMENT);
+}
+
 static void scope_becomes_items_with_parents_first(void **) {
     assert_int_equal(parse("scope:\n"
                            "  tenants:\n"
@@ -329,7 +406,8 @@ static void scope_becomes_items_with_parents_first(void **) {
                            "      namespaces:\n"
                            "        default:\n"
                            "          streams:\n"
-                           "            orders: {durable: yes}\n"
+                           "            orders: {durable: yes, retention_bytes: 2KiB, "
+                           "retention_seconds: 9}\n"
                            "            logs:\n"
                            "          caches:\n"
                            "            primary: {max_bytes: 64MiB}\n"
@@ -339,9 +417,19 @@ static void scope_becomes_items_with_parents_first(void **) {
     const struct scope_item want[] = {
         {.kind = SCOPE_TENANT, .tenant = "t1"},
         {.kind = SCOPE_NAMESPACE, .tenant = "t1", .space = "default"},
-        {.kind = SCOPE_STREAM, .tenant = "t1", .space = "default", .name = "orders", .durable = true},
+        {.kind = SCOPE_STREAM,
+         .tenant = "t1",
+         .space = "default",
+         .name = "orders",
+         .durable = true,
+         .retention_bytes = 2048,
+         .retention_seconds = 9},
         {.kind = SCOPE_STREAM, .tenant = "t1", .space = "default", .name = "logs"},
-        {.kind = SCOPE_CACHE, .tenant = "t1", .space = "default", .name = "primary", .max_bytes = 64u << 20},
+        {.kind = SCOPE_CACHE,
+         .tenant = "t1",
+         .space = "default",
+         .name = "primary",
+         .max_bytes = 64u << 20},
         {.kind = SCOPE_NAMESPACE, .tenant = "t1", .space = "other"},
         {.kind = SCOPE_CACHE, .tenant = "t1", .space = "other", .name = "a"},
         {.kind = SCOPE_CACHE, .tenant = "t1", .space = "other", .name = "b"},
@@ -362,6 +450,8 @@ static void scope_becomes_items_with_parents_first(void **) {
             assert_null(got->name);
         assert_int_equal(got->durable, want[i].durable);
         assert_int_equal(got->max_bytes, want[i].max_bytes);
+        assert_int_equal(got->retention_bytes, want[i].retention_bytes);
+        assert_int_equal(got->retention_seconds, want[i].retention_seconds);
     }
 }
 
@@ -369,7 +459,9 @@ static void printed_configuration_can_be_read_back(void **) {
     assert_int_equal(
         parse("spin_us: 7\nlog: quic=debug\ndata_dir: \"/a \\\"b\\\" \\u0085\\u2028\"\n"
               "quic_bind: \"[::1]:0\"\nsubscriber_queue_policy: block\npub_ingress_wait: on\n"
-              "scope: {tenants: {\"t:\\n1\": {namespaces: {n: {streams: [a], caches: {c: "
+              "durable_retention_bytes: 7KiB\n"
+              "scope: {tenants: {\"t:\\n1\": {namespaces: {n: {streams: {a: {durable: on, "
+              "retention_bytes: 3, retention_seconds: 4}}, caches: {c: "
               "{max_bytes: 5}}}}}, t2: }}"),
         FELIX_OK);
     struct text first = {0};
@@ -386,6 +478,10 @@ static void printed_configuration_can_be_read_back(void **) {
     assert_string_equal(config.data_dir, "/a \"b\" \xc2\x85\xe2\x80\xa8");
     assert_string_equal(config.scope[0].tenant, "t:\n1");
     assert_int_equal(config.scope_count, 5);
+    assert_int_equal(config.durable_retention_bytes, 7168);
+    assert_int_equal(config.durable_retention_seconds, 0);
+    assert_int_equal(config.scope[2].retention_bytes, 3);
+    assert_int_equal(config.scope[2].retention_seconds, 4);
     text_deinit(&first);
     text_deinit(&second);
     text_deinit(&third);
@@ -475,8 +571,9 @@ static void keys_variables_and_flags_follow_one_rule(void **) {
             assert_int_equal(options_find_key(&config.options, row->key), i);
         for (const char *c = row->flag; *c != '\0'; c++)
             assert_true((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '-');
-        if (row->type == OPTION_BOOL)
-            assert_string_equal(row->initial, "false"); /* a flag alone turns it on */
+        /* A flag alone turns it on. */
+        if (row->type == OPTION_BOOL && strcmp(row->env, "FELIX_DURABLE_PREALLOCATE") != 0)
+            assert_string_equal(row->initial, "false");
         assert_null(config_ignored_key(row->key != NULL ? row->key : ""));
     }
 }
@@ -497,6 +594,9 @@ int main(void) {
         CONFIG_TEST(settings_without_effect_warn_once_with_the_reason),
         CONFIG_TEST(unknown_variables_give_one_warning_and_those_of_clients_none),
         CONFIG_TEST(log_filter_is_checked_but_that_of_other_programs_is_forgiven),
+        CONFIG_TEST(settings_of_durable_streams_are_strict),
+        CONFIG_TEST(fsync_modes_have_the_names_of_the_original),
+        CONFIG_TEST(a_pause_of_nothing_is_refused_only_where_it_counts),
         CONFIG_TEST(scope_becomes_items_with_parents_first),
         CONFIG_TEST(printed_configuration_can_be_read_back),
         CONFIG_TEST(long_names_are_printed_so_that_they_can_be_read_back),

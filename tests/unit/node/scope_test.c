@@ -58,6 +58,14 @@ static void a_stream_is_no_cache_and_a_namespace_is_no_other(void **) {
     expect(before, 1, after, 2, "-s:n/a +s:m/a +c:n/a");
 }
 
+static void other_retention_is_reported_as_altered(void **) {
+    struct scope_item before[] = {stream("n", "a"), stream("n", "b")};
+    struct scope_item after[] = {stream("n", "a"), stream("n", "b")};
+    after[0].retention_bytes = 1;
+    after[1].retention_seconds = 1;
+    expect(before, 2, after, 2, "~s:n/a ~s:n/b");
+}
+
 static void other_settings_are_reported_as_altered(void **) {
     struct scope_item before[] = {cache("a", 1)};
     struct scope_item after[] = {cache("a", 2)};
@@ -84,6 +92,7 @@ int main(void) {
         cmocka_unit_test(equal_scopes_in_another_order_do_not_differ),
         cmocka_unit_test(removals_come_before_additions),
         cmocka_unit_test(a_stream_is_no_cache_and_a_namespace_is_no_other),
+        cmocka_unit_test(other_retention_is_reported_as_altered),
         cmocka_unit_test(other_settings_are_reported_as_altered),
         cmocka_unit_test(empty_scopes_differ_by_everything),
         cmocka_unit_test(tenants_and_namespaces_are_not_reported),
