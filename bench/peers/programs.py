@@ -27,6 +27,7 @@ DEBIAN = {
     "redis-benchmark": ("redis-tools", "usr/bin/redis-benchmark"),
     "memcached": ("memcached", "usr/bin/memcached"),
     "mosquitto": ("mosquitto", "usr/sbin/mosquitto"),
+    "fio": ("fio", "usr/bin/fio"),
 }
 
 
@@ -115,6 +116,7 @@ VERSIONS = {
     "redis-server": ("Redis", ["--version"]),
     "memcached": ("memcached", ["--version"]),
     "mosquitto": ("Mosquitto", ["-h"]),
+    "fio": ("fio", ["--version"]),
 }
 
 

@@ -195,9 +195,9 @@ def cross_check_lines(checks):
     return lines
 
 
-def insert(document, text):
+def insert(document, text, markers=MARKERS):
     """`document` with `text` between the markers. Raises ValueError when they are not there."""
-    begin, end = MARKERS
+    begin, end = markers
     if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
         raise ValueError(f"needs one {begin} and after it one {end}")
     before, rest = document.split(begin)

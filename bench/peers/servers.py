@@ -115,15 +115,15 @@ class Felix:
 
 
 class Peer:
-    """Another server, with its file from config/."""
+    """Another server, with its file from config/; `more` are further names to fill in there."""
 
-    def __init__(self, system, program, directory, certificates):
+    def __init__(self, system, program, directory, certificates, **more):
         self.port, self.monitor_port = free_port(), free_port()
         self.certificate = f"{certificates}/ca.pem" if system.tls else None
         text = string.Template((CONFIG / f"{system.name}.conf").read_text()).safe_substitute(
             port=self.port, monitor_port=self.monitor_port, directory=directory, certificate=f"{certificates}/ca.pem",
             key=f"{certificates}/key.pem",
-            user=pwd.getpwuid(os.getuid()).pw_name)  # fmt: skip
+            user=pwd.getpwuid(os.getuid()).pw_name, **more)  # fmt: skip
         config = Path(directory) / "config"
         config.write_text(text)
         command = [program]

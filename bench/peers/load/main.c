@@ -6,6 +6,8 @@
  *     peer-load cache:redis|cache:memcached --port N [--ca FILE] [--payload BYTES] [--seconds S]
  *               [--warmup-ms N] [--idle-ms N] --op put|get [--connections N] [--in-flight N]
  * [--keys N]
+ *     peer-load durable:redis|durable:jetstream --port N [--payload BYTES] [--seconds S]
+ *               [--warmup-ms N] [--connections N] [--in-flight N] [--records N] [--replay]
  *
  * Prints one JSON object. Exit status 1: the peer failed, or something was not delivered.
  */
@@ -21,6 +23,7 @@
 #define WARMUP_NS (300 * NS_PER_MS)
 #define IDLE_NS (10 * NS_PER_S)
 #define CACHE_PREFIX "cache:"
+#define DURABLE_PREFIX "durable:"
 
 enum option_id {
     OPTION_PORT,
@@ -36,6 +39,8 @@ enum option_id {
     OPTION_CONNECTIONS,
     OPTION_IN_FLIGHT,
     OPTION_KEYS,
+    OPTION_RECORDS,
+    OPTION_REPLAY,
 };
 
 static const struct option options[] = {
@@ -52,6 +57,8 @@ static const struct option options[] = {
     {"connections", required_argument, NULL, OPTION_CONNECTIONS},
     {"in-flight", required_argument, NULL, OPTION_IN_FLIGHT},
     {"keys", required_argument, NULL, OPTION_KEYS},
+    {"records", required_argument, NULL, OPTION_RECORDS},
+    {"replay", no_argument, NULL, OPTION_REPLAY},
     {NULL, 0, NULL, 0},
 };
 
@@ -116,6 +123,12 @@ static void set_option(struct run_settings *s, int id, const char *value) {
     case OPTION_KEYS:
         s->keys = number(value, 1, 999999);
         break;
+    case OPTION_RECORDS:
+        s->records = number(value, 1, (uint64_t)1 << 40);
+        break;
+    case OPTION_REPLAY:
+        s->replay = true;
+        break;
     default:
         exit(2); /* getopt has said why */
     }
@@ -144,6 +157,12 @@ int main(int argc, char **argv) {
         if (protocol == NULL)
             load_fail("there is no protocol '%s'", name);
         cache_run(&settings, protocol);
+    } else if (strncmp(name, DURABLE_PREFIX, strlen(DURABLE_PREFIX)) == 0) {
+        const struct durable_protocol *protocol =
+            durable_protocol_find(name + strlen(DURABLE_PREFIX));
+        if (protocol == NULL || (settings.replay && protocol->replay == NULL))
+            load_fail("there is no protocol '%s' that can do that", name);
+        durable_run(&settings, protocol);
     } else {
         const struct protocol *protocol = protocol_find(name);
         if (protocol == NULL)

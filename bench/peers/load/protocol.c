@@ -1,4 +1,4 @@
-#include "protocol.h"
+#include "durable.h"
 
 #include <string.h>
 
@@ -14,6 +14,16 @@ const struct protocol *protocol_find(const char *name) {
 const struct cache_protocol *cache_protocol_find(const char *name) {
     static const struct cache_protocol *const all[] = {&cache_protocol_redis,
                                                        &cache_protocol_memcached};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (strcmp(all[i]->name, name) == 0)
+            return all[i];
+    }
+    return NULL;
+}
+
+const struct durable_protocol *durable_protocol_find(const char *name) {
+    static const struct durable_protocol *const all[] = {&durable_protocol_redis,
+                                                         &durable_protocol_jetstream};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (strcmp(all[i]->name, name) == 0)
             return all[i];

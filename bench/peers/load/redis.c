@@ -5,7 +5,7 @@
  * A delivery is an array of three bulk strings: "message", the subject, the payload. A cache
  * answers with a bulk string or with a line.
  */
-#include "protocol.h"
+#include "durable.h"
 
 #include <string.h>
 
@@ -97,3 +97,23 @@ static size_t redis_get(struct text *out) {
 const struct protocol protocol_redis = {"redis", redis_greet, redis_subscribe, redis_message,
                                         redis_next};
 const struct cache_protocol cache_protocol_redis = {"redis", redis_put, redis_get, redis_next};
+
+/* A stream; its answer is the new entry's id. */
+static void redis_durable_greet(struct link *link, unsigned number) {
+    redis_greet(link, true);
+}
+
+static void redis_durable_make(struct link *link) {
+}
+
+static size_t redis_append(struct text *out, size_t payload_bytes, unsigned number) {
+    text_printf(
+        out, "*5\r\n$4\r\nXADD\r\n$%zu\r\n" PROTOCOL_SUBJECT "\r\n$1\r\n*\r\n$1\r\np\r\n$%zu\r\n",
+        strlen(PROTOCOL_SUBJECT), payload_bytes);
+    size_t at = protocol_room(out, payload_bytes);
+    text_add(out, "\r\n");
+    return at;
+}
+
+const struct durable_protocol durable_protocol_redis = {
+    "redis", redis_durable_greet, redis_durable_make, redis_append, NULL, redis_next};

@@ -1,8 +1,8 @@
-/* The two kinds of run of peer-load. Each prints one JSON object, or ends the program. */
+/* The kinds of run of peer-load. Each prints one JSON object, or ends the program. */
 #ifndef PEERS_LOAD_RUN_H
 #define PEERS_LOAD_RUN_H
 
-#include "protocol.h"
+#include "durable.h"
 
 struct run_settings {
     struct link_target target;
@@ -17,9 +17,13 @@ struct run_settings {
     /* cache */
     bool put; /* else get */
     uint64_t connections, in_flight, keys;
+    /* durable, beside connections and in_flight */
+    uint64_t records; /* to append instead of for a time, or to read; 0: for a time */
+    bool replay;      /* read instead of append */
 };
 
 void pubsub_run(const struct run_settings *settings, const struct protocol *protocol);
 void cache_run(const struct run_settings *settings, const struct cache_protocol *protocol);
+void durable_run(const struct run_settings *settings, const struct durable_protocol *protocol);
 
 #endif
