@@ -1,5 +1,6 @@
 /*
- * Publish one message and wait until the broker has it.
+ * Publish one message and wait until the broker has it, and has it as safely as the stream
+ * promises.
  *
  *     publish [STREAM [TEXT]]
  *
@@ -8,6 +9,7 @@
  */
 #include <felix/felix.h>
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,10 +24,13 @@ int main(int argc, char **argv) {
         goto out;
 
     struct felix_bytes payload = {text, strlen(text)};
-    if (felix_publish(client, "default", stream, &payload, 1, FELIX_ACK_PER_MESSAGE, NULL, NULL) !=
-        FELIX_OK)
+    struct felix_publish_result result;
+    if (felix_publish_confirmed(client, "default", stream, NULL, &payload, 1, &result) != FELIX_OK)
         goto out;
-    printf("the broker has \"%s\"\n", text);
+    printf("the broker has \"%s\"", text);
+    if (result.has_offset) /* a durable stream */
+        printf(", %s at offset %" PRIu64, felix_level_name(result.level), result.offset);
+    printf("\n");
     status = 0;
 
 out:

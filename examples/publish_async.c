@@ -18,12 +18,12 @@ struct outcome {
 };
 
 /* Runs on the library's background thread: short, and without blocking. */
-static void on_done(void *context, enum felix_err err, const char *error_text) {
+static void on_done(void *context, const struct felix_publish_result *result) {
     struct outcome *outcome = context;
     outcome->done++;
-    if (err != FELIX_OK && outcome->failed++ == 0)
+    if (result->err != FELIX_OK && outcome->failed++ == 0)
         snprintf(outcome->first_failure, sizeof outcome->first_failure, "%s: %s",
-                 felix_err_name(err), error_text);
+                 felix_err_name(result->err), result->error_text);
 }
 
 int main(int argc, char **argv) {

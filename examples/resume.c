@@ -62,8 +62,12 @@ int main(int argc, char **argv) {
     status = err == FELIX_TIMED_OUT ? 0 : 1;
 
 out:
-    if (status != 0)
+    if (status != 0) {
+        struct felix_cursor_error cursor;
         fprintf(stderr, "resume: %s\n", felix_last_error());
+        if (felix_cursor_error(&cursor))
+            fprintf(stderr, "resume: offset %" PRIu64 " would work\n", cursor.available);
+    }
     felix_unsubscribe(subscription);
     felix_close(client, 1000);
     felix_options_free(options);

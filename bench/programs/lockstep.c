@@ -65,10 +65,10 @@ static void on_messages(void *context, felix_subscription *subscription,
     arrived(context, count);
 }
 
-static void on_published(void *context, enum felix_err err, const char *error_text) {
+static void on_published(void *context, const struct felix_publish_result *result) {
     struct load *load = context;
-    if (err != FELIX_OK)
-        fail("publish", err, error_text);
+    if (result->err != FELIX_OK)
+        fail("publish", result->err, result->error_text);
     if (load->ack != 0)
         arrived(load, 1);
 }

@@ -50,6 +50,19 @@ FELIX_API const char *felix_err_text(enum felix_err err);
 /** Text of the last failure on this thread, "" when none. Valid until the thread's next call. */
 FELIX_API const char *felix_last_error(void);
 
+struct felix_cursor_error {
+    uint64_t requested; /* the offset that was asked for */
+    uint64_t available; /* what works: the oldest offset, the end of the stream, where to resume */
+};
+
+/**
+ * More about the last failure on this thread, if it was FELIX_CURSOR_TOO_OLD (what is available is
+ * the oldest offset that is retained), FELIX_CURSOR_IN_FUTURE (the end of the stream) or
+ * FELIX_LAGGED (the first message that was left out, twice). Also inside on_end. False: it was
+ * another failure, and *ret is left alone.
+ */
+FELIX_API bool felix_cursor_error(struct felix_cursor_error *ret);
+
 /* ---- options ---- */
 
 /**
@@ -131,9 +144,27 @@ struct felix_bytes {
     size_t len;
 };
 
+/* How safe an acknowledged publish is; see docs/acknowledgements.md. */
+enum felix_level {
+    FELIX_LEVEL_UNKNOWN = 0, /* nothing was acknowledged, or the broker does not say */
+    FELIX_LEVEL_MEMORY,      /* in the broker's memory */
+    FELIX_LEVEL_WRITTEN,     /* with the operating system: outlives the broker */
+    FELIX_LEVEL_FLUSHED      /* on the disk: outlives the machine */
+};
+/** "unknown", "memory", "written" or "flushed". */
+FELIX_API const char *felix_level_name(enum felix_level level);
+
+struct felix_publish_result {
+    enum felix_err err;
+    const char *error_text; /* "" when FELIX_OK */
+    uint64_t offset;        /* of the first payload, meaningful if has_offset: durable streams */
+    bool has_offset;
+    enum felix_level level;
+};
+
 /** The answer to one publish call, or why there is none. FELIX_OUTCOME_UNKNOWN: the connection
  * was lost after sending; it is not sent again. Runs as a callback. */
-typedef void (*felix_publish_done)(void *context, enum felix_err err, const char *error_text);
+typedef void (*felix_publish_done)(void *context, const struct felix_publish_result *result);
 
 /**
  * Publish `count` payloads to a stream as one contiguous batch. Copies the payloads. Publishes
@@ -147,6 +178,9 @@ typedef void (*felix_publish_done)(void *context, enum felix_err err, const char
  *
  *   FELIX_TOO_LARGE   the frame exceeds the limit (FELIX_MAX_FRAME_BYTES, 16 MiB)
  *   FELIX_NOT_FOUND, FELIX_FORBIDDEN, FELIX_OVERLOADED ...   as the broker answered
+ *   FELIX_DISK_FULL   the broker's disk is full: nothing was stored; later there may be room
+ *   FELIX_STORAGE     the broker's disk failed: it may be stored or not
+ *   FELIX_DAMAGED     the stream takes no publishes until its log was looked at
  */
 FELIX_API enum felix_err felix_publish(felix_client *client, const char *ns, const char *stream,
                                        const struct felix_bytes *payloads, size_t count,
@@ -157,6 +191,16 @@ FELIX_API enum felix_err felix_publish_keyed(felix_client *client, const char *n
                                              const char *stream, struct felix_bytes key,
                                              struct felix_bytes payload, enum felix_ack ack,
                                              felix_publish_done done, void *context);
+
+/**
+ * Publish `count` payloads as one batch, wait for the broker's acknowledgement, and tell in *ret
+ * what it says: where the batch is stored and how safely. `key` may be NULL. The text in *ret is
+ * valid until the thread's next call. Returns ret->err. Not from a callback. Errors: felix_publish.
+ */
+FELIX_API enum felix_err felix_publish_confirmed(felix_client *client, const char *ns,
+                                                 const char *stream, const struct felix_bytes *key,
+                                                 const struct felix_bytes *payloads, size_t count,
+                                                 struct felix_publish_result *ret);
 
 /* ---- subscribe ---- */
 
@@ -174,6 +218,10 @@ struct felix_message {
     size_t len;
     uint64_t offset; /* meaningful if has_offset */
     bool has_offset;
+    bool has_timestamp;
+    /* Meaningful if has_timestamp: when the broker stored it, microseconds since 1970 (UTC). Only
+     * with the setting event_timestamps, and only of durable streams. */
+    uint64_t timestamp_us;
 };
 
 /** A run of messages that arrived together. Runs as a callback. */
@@ -193,17 +241,20 @@ struct felix_subscribe_options {
     void *context;
     size_t queue_messages_max;      /* for felix_next; 0: FELIX_CLIENT_SUB_QUEUE_CAPACITY */
     enum felix_queue_policy policy; /* a full queue; BLOCK slows the broker down */
-    bool no_resubscribe;            /* end instead of resuming after a lost connection */
+    bool no_resubscribe;            /* end instead of resuming after a lost connection or a lag */
 };
 
 /**
  * Subscribe to a stream. Returns when the broker has confirmed: whatever is published after
  * that is delivered. After a lost connection the client subscribes again at the next offset
- * where offsets are known (else at the live end) until closed. `options` may be NULL. Returns
+ * where offsets are known (else at the live end) until closed. When the broker says that it left
+ * messages out because they were read too slowly, which it does for durable streams, the client
+ * subscribes again at the first of them, so that none is lost. `options` may be NULL. Returns
  * owned in *ret, to be given to felix_unsubscribe. Not from a callback.
  *
  *   FELIX_NOT_FOUND, FELIX_FORBIDDEN, FELIX_LIMIT
- *   FELIX_CURSOR_TOO_OLD, FELIX_CURSOR_IN_FUTURE   felix_last_error names what is available
+ *   FELIX_CURSOR_TOO_OLD, FELIX_CURSOR_IN_FUTURE   felix_cursor_error tells what is available
+ *   FELIX_STORAGE, FELIX_DAMAGED                   what is stored cannot be read
  */
 FELIX_API enum felix_err felix_subscribe(felix_client *client, const char *ns, const char *stream,
                                          const struct felix_subscribe_options *options,
@@ -216,6 +267,7 @@ FELIX_API enum felix_err felix_subscribe(felix_client *client, const char *ns, c
  *
  *   FELIX_TIMED_OUT   nothing came
  *   FELIX_CLOSED      ended, and everything was taken; other codes: why it ended
+ *   FELIX_LAGGED      with no_resubscribe: felix_cursor_error tells where to go on
  */
 FELIX_API enum felix_err felix_next(felix_subscription *subscription, uint32_t timeout_ms,
                                     struct felix_message *ret);
@@ -226,6 +278,10 @@ FELIX_API void felix_unsubscribe(felix_subscription *subscription);
 
 /** Messages dropped by this subscription's own queue policy. */
 FELIX_API uint64_t felix_subscription_dropped(const felix_subscription *subscription);
+
+/** How often it fell so far behind that the broker left messages out, and was resumed at the first
+ * of them. */
+FELIX_API uint64_t felix_subscription_lagged(const felix_subscription *subscription);
 
 /* ---- cache ---- */
 

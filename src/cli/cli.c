@@ -234,6 +234,8 @@ int cli_connect(struct cli *cli, felix_client **ret) {
         return EXIT_USAGE;
     }
     enum felix_err err = set_all(cli);
+    if (err == FELIX_OK && cli->event_timestamps)
+        err = felix_options_set(cli->options, "event_timestamps", "1");
     if (err != FELIX_OK)
         return cli_failed("an option cannot be used", err, NULL);
     uint32_t timeout_ms = cli->timeout_given ? cli_timeout_ms(cli) : CONNECT_TIMEOUT_MS;

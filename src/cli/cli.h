@@ -28,7 +28,8 @@ struct cli {
     bool json;
     bool quiet;
     bool help;
-    int argc; /* the arguments without the words of the command */
+    bool event_timestamps; /* the command wants them; set before cli_connect */
+    int argc;              /* the arguments without the words of the command */
     char **argv;
     felix_options *options; /* made by cli_connect */
 };

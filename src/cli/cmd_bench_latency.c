@@ -60,10 +60,10 @@ static void on_messages(void *context, felix_subscription *subscription,
 
 /* In the open loop this is the end of the operation; a slot ends here only when nothing will be
  * delivered. Of a lost connection nobody knows that. */
-static void on_sent(void *context, enum felix_err err, const char *error_text) {
+static void on_sent(void *context, const struct felix_publish_result *result) {
     struct load_op *op = context;
-    if (!op->is_slot || (err != FELIX_OK && err != FELIX_OUTCOME_UNKNOWN))
-        load_end(op, err, error_text);
+    if (!op->is_slot || (result->err != FELIX_OK && result->err != FELIX_OUTCOME_UNKNOWN))
+        load_end(op, result->err, result->error_text);
 }
 
 static enum felix_err issue_stamped(struct load *load, struct load_op *op) {

@@ -16,8 +16,8 @@ struct bench_pub {
     struct felix_bytes *payloads;
 };
 
-static void on_answer(void *context, enum felix_err err, const char *error_text) {
-    load_done(context, err, error_text);
+static void on_answer(void *context, const struct felix_publish_result *result) {
+    load_done(context, result->err, result->error_text);
 }
 
 static enum felix_err issue_publish(struct load *load, struct load_op *op) {

@@ -23,10 +23,15 @@
 /* How often a wait for input looks at signals and at what the broker answered. */
 #define PUB_LOOK_MS 100
 
-/* First refusal; written by the client's thread, read after the flush. */
+/* First refusal, and what was acknowledged; written by the client's thread, read after the flush.
+ */
 struct pub_outcome {
     _Atomic int err; /* enum felix_err */
     char text[512];
+    bool has_offset;
+    uint64_t offset; /* the lowest: of the first message */
+    bool answered;
+    enum felix_level level; /* the weakest of all answers */
 };
 
 struct pub {
@@ -51,12 +56,24 @@ struct pub {
     struct pub_outcome outcome;
 };
 
-static void on_published(void *context, enum felix_err err, const char *error_text) {
+static void note_stored(struct pub_outcome *outcome, const struct felix_publish_result *result) {
+    if (result->has_offset && (!outcome->has_offset || result->offset < outcome->offset))
+        outcome->offset = result->offset;
+    if (!outcome->answered || result->level < outcome->level)
+        outcome->level = result->level;
+    outcome->has_offset = outcome->has_offset || result->has_offset;
+    outcome->answered = true;
+}
+
+static void on_published(void *context, const struct felix_publish_result *result) {
     struct pub_outcome *outcome = context;
-    if (err == FELIX_OK || atomic_load_explicit(&outcome->err, memory_order_relaxed) != FELIX_OK)
+    if (result->err == FELIX_OK)
+        note_stored(outcome, result);
+    if (result->err == FELIX_OK ||
+        atomic_load_explicit(&outcome->err, memory_order_relaxed) != FELIX_OK)
         return;
-    (void)snprintf(outcome->text, sizeof outcome->text, "%s", error_text != NULL ? error_text : "");
-    atomic_store_explicit(&outcome->err, (int)err, memory_order_release);
+    (void)snprintf(outcome->text, sizeof outcome->text, "%s", result->error_text);
+    atomic_store_explicit(&outcome->err, (int)result->err, memory_order_release);
 }
 
 static enum felix_err pub_outcome_err(const struct pub *pub) {
@@ -177,28 +194,60 @@ static enum felix_err publish_lines(struct pub *pub) {
     return err == FELIX_OK ? send_batch(pub) : err;
 }
 
+static void report_json(const struct pub *pub, uint64_t elapsed_ns) {
+    static const char *const acks[] = {"none", "message", "batch"};
+    const struct pub_outcome *outcome = &pub->outcome;
+    struct text line = {0};
+    text_add(&line, "{\"namespace\":");
+    text_quoted(&line, slice_str(pub->cli->space));
+    text_add(&line, ",\"stream\":");
+    text_quoted(&line, slice_str(pub->stream));
+    text_printf(&line, ",\"messages\":%llu,\"bytes\":%llu,\"ack\":\"%s\"",
+                (unsigned long long)pub->published, (unsigned long long)pub->published_bytes,
+                acks[pub->ack]);
+    if (outcome->has_offset)
+        text_printf(&line, ",\"offset\":%llu", (unsigned long long)outcome->offset);
+    if (outcome->level != FELIX_LEVEL_UNKNOWN)
+        text_printf(&line, ",\"level\":\"%s\"", felix_level_name(outcome->level));
+    text_printf(&line, ",\"elapsed_us\":%.1f}", (double)elapsed_ns / 1e3);
+    (void)puts(text_str(&line));
+    text_deinit(&line);
+}
+
+/* ", stored at offset 42 (flushed)": only a durable stream has offsets to tell. */
+static void report_terminal(const struct pub *pub, uint64_t elapsed_ns) {
+    const struct pub_outcome *outcome = &pub->outcome;
+    bool one = pub->published == 1;
+    (void)printf(
+        "published %s message%s (%s bytes) to %s/%s in %s%s", out_count(pub->published).text,
+        one ? "" : "s", out_count(pub->published_bytes).text, pub->cli->space, pub->stream,
+        out_duration(elapsed_ns).text, pub->ack == FELIX_ACK_NONE ? ", not acknowledged" : "");
+    if (outcome->has_offset)
+        (void)printf(", stored %s offset %llu", one ? "at" : "from",
+                     (unsigned long long)outcome->offset);
+    if (outcome->has_offset && outcome->level != FELIX_LEVEL_UNKNOWN)
+        (void)printf(" (%s)", felix_level_name(outcome->level));
+    (void)putchar('\n');
+}
+
 static void report(const struct pub *pub, uint64_t elapsed_ns) {
+    const struct pub_outcome *outcome = &pub->outcome;
     if (pub->cli->quiet)
         return;
-    unsigned long long messages = pub->published, bytes = pub->published_bytes;
-    static const char *const acks[] = {"none", "message", "batch"};
     if (pub->cli->json) {
-        struct text line = {0};
-        text_add(&line, "{\"namespace\":");
-        text_quoted(&line, slice_str(pub->cli->space));
-        text_add(&line, ",\"stream\":");
-        text_quoted(&line, slice_str(pub->stream));
-        text_printf(&line, ",\"messages\":%llu,\"bytes\":%llu,\"ack\":\"%s\",\"elapsed_us\":%.1f}",
-                    messages, bytes, acks[pub->ack], (double)elapsed_ns / 1e3);
-        (void)puts(text_str(&line));
-        text_deinit(&line);
-    } else if (out_is_terminal())
-        (void)printf("published %s message%s (%s bytes) to %s/%s in %s%s\n",
-                     out_count(messages).text, messages == 1 ? "" : "s", out_count(bytes).text,
-                     pub->cli->space, pub->stream, out_duration(elapsed_ns).text,
-                     pub->ack == FELIX_ACK_NONE ? ", not acknowledged" : "");
-    else
-        (void)printf("published\t%llu\t%llu\n", messages, bytes);
+        report_json(pub, elapsed_ns);
+        return;
+    }
+    if (out_is_terminal()) {
+        report_terminal(pub, elapsed_ns);
+        return;
+    }
+    (void)printf("published\t%llu\t%llu", (unsigned long long)pub->published,
+                 (unsigned long long)pub->published_bytes);
+    if (outcome->has_offset)
+        (void)printf("\t%llu\t%s", (unsigned long long)outcome->offset,
+                     felix_level_name(outcome->level));
+    (void)putchar('\n');
 }
 
 static int pub_run(struct pub *pub, const char *payload) {
@@ -294,7 +343,9 @@ int cmd_pub(struct cli *cli) {
         .usage = "STREAM [PAYLOAD]",
         .text =
             "Without PAYLOAD and --file, every line of standard input is one message. Ends when\n"
-            "the broker has confirmed everything, with --ack none when it was sent.",
+            "the broker has confirmed everything, with --ack none when it was sent. Of a durable\n"
+            "stream it then tells the offset of the first message, and how safe all of them are:\n"
+            "written (the broker may die) or flushed (the machine may).",
         .examples = "  felix pub orders 'hello'\n"
                     "  seq 1000 | felix pub orders --batch 64\n"
                     "  felix pub orders --file picture.png --ack none",

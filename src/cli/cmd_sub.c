@@ -23,6 +23,7 @@ struct sub {
     const char *from;
     uint64_t count;
     bool raw;
+    bool timestamps;
     bool terminal;
     uint64_t received;
     uint64_t bytes;
@@ -55,10 +56,15 @@ static void add_message(struct sub *sub, const struct felix_message *message) {
         text_char(&sub->out, '{');
         if (message->has_offset)
             text_printf(&sub->out, "\"offset\":%llu,", (unsigned long long)message->offset);
+        if (message->has_timestamp)
+            text_printf(&sub->out, "\"timestamp\":\"%s\",", out_time(message->timestamp_us).text);
         out_json_payload(&sub->out, "payload", payload);
         text_add(&sub->out, "}\n");
         return;
     }
+    if (sub->timestamps)
+        text_printf(&sub->out, "%s\t",
+                    message->has_timestamp ? out_time(message->timestamp_us).text : "-");
     if (sub->terminal)
         out_printable(&sub->out, payload);
     else
@@ -179,16 +185,22 @@ int cmd_sub(struct cli *cli) {
          .type = ARG_FLAG,
          .value = &sub.raw,
          .help = "print the bytes of each message and nothing between them"},
+        {.name = "--timestamps",
+         .type = ARG_FLAG,
+         .value = &sub.timestamps,
+         .help = "print when the broker stored each message (durable streams)"},
         {.name = NULL},
     };
     const struct command_help help = {
         .name = "felix sub",
         .summary = "subscribe to a stream and print what arrives",
         .usage = "STREAM",
-        .text = "Each message is one line; on a terminal, control characters are shown escaped.\n"
-                "--json prints one object a line, with the offset where the broker tells it and\n"
-                "payload_base64 instead of payload where it is not UTF-8. With --timeout it ends\n"
-                "when nothing came for that long; without, it waits for ever.",
+        .text =
+            "Each message is one line; on a terminal, control characters are shown escaped.\n"
+            "--json prints one object a line, with the offset where the broker tells it and\n"
+            "payload_base64 instead of payload where it is not UTF-8. --timestamps puts the time\n"
+            "(UTC) and a tab before each message, - where it is not known. With --timeout it ends\n"
+            "when nothing came for that long; without, it waits for ever.",
         .examples = "  felix sub orders\n"
                     "  felix sub orders --from earliest --count 10 --json\n"
                     "  felix sub pictures --count 1 --raw > picture.png\n"
@@ -206,8 +218,10 @@ int cmd_sub(struct cli *cli) {
         return out_usage(help.name, text);
     }
     sub.stream = args.operands[0];
-    if (sub.raw && cli->json)
-        return out_usage(help.name, "--raw and --json exclude each other");
+    if (sub.raw && (cli->json || sub.timestamps))
+        return out_usage(help.name, cli->json ? "--raw and --json exclude each other"
+                                              : "--raw and --timestamps exclude each other");
     sub.terminal = out_is_terminal() && !sub.raw;
+    cli->event_timestamps = sub.timestamps;
     return sub_run(&sub, &subscribe);
 }

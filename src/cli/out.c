@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *program_name = "felix";
@@ -34,6 +35,7 @@ int exit_code_of(enum felix_err err) {
     case FELIX_SYSTEM:
         return EXIT_USAGE;
     case FELIX_TIMED_OUT:
+    case FELIX_LAGGED:
         return EXIT_TIMEOUT;
     case FELIX_LIMIT:
     case FELIX_OVERLOADED:
@@ -41,6 +43,9 @@ int exit_code_of(enum felix_err err) {
     case FELIX_CURSOR_IN_FUTURE:
     case FELIX_UNSUPPORTED:
     case FELIX_EXISTS:
+    case FELIX_STORAGE:
+    case FELIX_DISK_FULL:
+    case FELIX_DAMAGED:
         return EXIT_REFUSED;
     default:
         return err <= -200 && err > -300 ? EXIT_REFUSED : EXIT_CONNECTION;
@@ -117,6 +122,20 @@ struct duration_text out_count(uint64_t n) {
     }
     d.text[at] = '\0';
     return d;
+}
+
+struct time_text out_time(uint64_t us) {
+    struct time_text t;
+    struct tm tm;
+    time_t seconds = (time_t)(us / 1000000);
+    size_t len = 0;
+    if (gmtime_r(&seconds, &tm) != NULL)
+        len = strftime(t.text, sizeof t.text, "%Y-%m-%dT%H:%M:%S", &tm);
+    if (len > 0)
+        (void)snprintf(t.text + len, sizeof t.text - len, ".%06uZ", (unsigned)(us % 1000000));
+    else /* beyond all calendars */
+        (void)snprintf(t.text, sizeof t.text, "%llu", (unsigned long long)us);
+    return t;
 }
 
 void out_json_payload(struct text *text, const char *name, struct slice payload) {

@@ -51,6 +51,13 @@ struct duration_text out_duration(uint64_t ns);
 /** "90 seconds", "3 hours", "12 days": one rounded unit, for prose. */
 struct duration_text out_span(uint64_t seconds);
 
+struct time_text {
+    char text[40];
+};
+
+/** A time in microseconds since 1970: "2026-01-02T03:04:05.123456Z". */
+struct time_text out_time(uint64_t us);
+
 /** "1234567" as "1,234,567". */
 struct duration_text out_count(uint64_t n);
 

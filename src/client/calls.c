@@ -11,12 +11,16 @@
 
 void client_call_begin(struct felix_client *client, struct client_call *call) {
     waiter_reset(&call->waiter);
+    call->cursor = (struct felix_cursor_error){0};
     driver_expect(client);
 }
 
 enum felix_err client_call_wait(struct felix_client *client, struct client_call *call) {
     (void)driver_wait(client, &call->waiter, UINT64_MAX);
-    return call->err == FELIX_OK ? FELIX_OK : last_error_set(call->err, "%s", call->text);
+    if (call->err == FELIX_OK)
+        return FELIX_OK;
+    last_error_set_cursor(call->cursor);
+    return last_error_set(call->err, "%s", call->text);
 }
 
 void client_call_answer(struct client_call *call, enum felix_err err, const char *text) {

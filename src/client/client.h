@@ -36,6 +36,7 @@ struct client_call {
     struct io_command command;
     struct waiter waiter;
     enum felix_err err;
+    struct felix_cursor_error cursor; /* of a cursor error */
     char text[256];
 };
 

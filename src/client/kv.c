@@ -309,7 +309,7 @@ static void on_answer(struct kv_worker *worker, struct kv_request *request,
         result.found = message->has_value;
         result.value = message->value;
     } else if (message->type == MESSAGE_ERROR) {
-        result.err = refusal_err(message->code, message->text);
+        result.err = refusal_err(message->code, message->retry, message->text);
         result.text = text_of_slice(message->text, text, sizeof text);
     } else if (message->type == MESSAGE_UNSUPPORTED) {
         result.err = FELIX_UNSUPPORTED;

@@ -63,7 +63,7 @@ struct lane *lane_open(struct link *link, const struct lane_ops *ops, void *owne
         .tenant = slice_str(settings->tenant),
         .token = slice_str(link_token(link)),
         .has_client_flags = true,
-        .flags = CLIENT_FLAGS,
+        .flags = settings->event_timestamps ? CLIENT_FLAGS | FRAME_EVENT_TIMESTAMPS : CLIENT_FLAGS,
         .has_client_features = true,
         .features = CLIENT_FEATURES,
         .own_features = OWN_FEATURES,
@@ -181,7 +181,7 @@ static bool contains(struct slice text, const char *word) {
     return memmem(text.data, text.len, word, strlen(word)) != NULL;
 }
 
-enum felix_err refusal_err(enum wire_code code, struct slice text) {
+enum felix_err refusal_err(enum wire_code code, enum wire_retry retry, struct slice text) {
     static const struct {
         const char *words;
         enum felix_err err;
@@ -191,10 +191,11 @@ enum felix_err refusal_err(enum wire_code code, struct slice text) {
         {"queue", FELIX_OVERLOADED},          {"budget", FELIX_OVERLOADED},
         {"overloaded", FELIX_OVERLOADED},     {"timed out", FELIX_OVERLOADED},
         {"timeout", FELIX_OUTCOME_UNKNOWN},   {"exceeded", FELIX_LIMIT},
-        {"malformed", FELIX_MALFORMED},
+        {"malformed", FELIX_MALFORMED},       {"disk is full", FELIX_DISK_FULL},
+        {"storage", FELIX_STORAGE},
     };
     if (code != WIRE_CODE_NONE)
-        return wire_code_to_err(code);
+        return wire_refusal_to_err(code, retry);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (text.len > 0 && contains(text, known[i].words))
             return known[i].err;
@@ -226,7 +227,7 @@ static bool auth_answered(struct lane *lane, const struct frame *frame) {
         lane->ops->ready(lane);
     } else if (type == MESSAGE_ERROR) {
         /* Codes other than these two are no verdict on the token: try again later. */
-        enum felix_err err = refusal_err(answer.code, answer.text);
+        enum felix_err err = refusal_err(answer.code, answer.retry, answer.text);
         if (answer.code == WIRE_CODE_NONE || err == FELIX_FORBIDDEN)
             err = FELIX_UNAUTHENTICATED;
         lane_fail(lane, err, text_of_slice(answer.text, text, sizeof text));

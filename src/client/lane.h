@@ -86,9 +86,10 @@ void lane_release(struct lane *lane);
 /** Fail the lanes of `link` whose auth is overdue; returns when the next one is. */
 uint64_t lane_expire(struct link *link, uint64_t now_ns);
 
-/** The error that a broker's refusal stands for, by its code or, from a broker that sends none,
- * by the words that the original uses. Source: wire specification 6.2, 6.4, 6.7, 6.9. */
-enum felix_err refusal_err(enum wire_code code, struct slice text);
+/** The error that a broker's refusal stands for, by its code and retry class or, from a broker that
+ * sends none, by the words that the original uses. Source: wire specification 6.2, 6.4, 6.7, 6.9.
+ */
+enum felix_err refusal_err(enum wire_code code, enum wire_retry retry, struct slice text);
 
 /** Copy `text` as a string of at most `capacity` - 1 bytes; returns `out`. */
 const char *text_of_slice(struct slice text, char *out, size_t capacity);

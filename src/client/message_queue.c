@@ -192,7 +192,9 @@ static bool take_from_current(struct message_queue *queue, struct felix_message 
     *ret = (struct felix_message){.data = payload.data,
                                   .len = payload.len,
                                   .offset = offset,
-                                  .has_offset = block->has_offsets};
+                                  .has_offset = block->has_offsets,
+                                  .has_timestamp = block->cursor.timestamps,
+                                  .timestamp_us = block->cursor.timestamp_us};
     return true;
 }
 

@@ -17,6 +17,7 @@
 #include "base/map.h"
 #include "client/client.h"
 #include "client/last_error.h"
+#include "wire/ack.h"
 #include "wire/frame.h"
 #include "wire/publish.h"
 #include "wire/utf8.h"
@@ -319,8 +320,17 @@ static enum felix_err prepare(struct felix_client *client, struct publish_call *
     return FELIX_OK;
 }
 
-static void answer_call(void *context, enum felix_err err, const char *error_text) {
-    client_call_answer(context, err, error_text);
+/* A publish that its thread waits for. */
+struct publish_wait {
+    struct client_call call;
+    struct felix_publish_result *ret; /* NULL: nobody wants to know more than the error */
+};
+
+static void answer_call(void *context, const struct felix_publish_result *result) {
+    struct publish_wait *wait = context;
+    if (wait->ret != NULL)
+        *wait->ret = *result;
+    client_call_answer(&wait->call, result->err, result->error_text);
 }
 
 /* Should this thread send what it publishes, instead of waking another one for it? When it is a
@@ -335,7 +345,9 @@ static bool is_worth_serving(struct felix_client *client, const struct publish_c
            now_ns - before_ns > ALONE_NS;
 }
 
-static enum felix_err publish(struct felix_client *client, struct publish_call *call) {
+/* `ret` is for a publish that waits; it may be NULL. */
+static enum felix_err publish(struct felix_client *client, struct publish_call *call,
+                              struct felix_publish_result *ret) {
     bool blocking = call->done == NULL && call->ack != FELIX_ACK_NONE;
     if (blocking && driver_is_thread(client))
         return last_error_set(FELIX_INVALID_ARGUMENT,
@@ -356,14 +368,15 @@ static enum felix_err publish(struct felix_client *client, struct publish_call *
         driver_serve(client);
         return err;
     }
-    struct client_call answer;
+    struct publish_wait wait;
     struct publish_call waiting = *call;
-    client_call_begin(client, &answer);
+    wait.ret = ret;
+    client_call_begin(client, &wait.call);
     waiting.done = answer_call;
-    waiting.context = &answer;
+    waiting.context = &wait;
     err = stage(client, &waiting);
     if (err == FELIX_OK)
-        return client_call_wait(client, &answer);
+        return client_call_wait(client, &wait.call);
     driver_expect_not(client);
     return err;
 }
@@ -382,7 +395,7 @@ enum felix_err felix_publish(felix_client *client, const char *ns, const char *s
         .done = done,
         .context = context,
     };
-    return publish(client, &call);
+    return publish(client, &call, NULL);
 }
 
 enum felix_err felix_publish_keyed(felix_client *client, const char *ns, const char *stream,
@@ -401,7 +414,44 @@ enum felix_err felix_publish_keyed(felix_client *client, const char *ns, const c
         .done = done,
         .context = context,
     };
-    return publish(client, &call);
+    return publish(client, &call, NULL);
+}
+
+enum felix_err felix_publish_confirmed(felix_client *client, const char *ns, const char *stream,
+                                       const struct felix_bytes *key,
+                                       const struct felix_bytes *payloads, size_t count,
+                                       struct felix_publish_result *ret) {
+    if (client == NULL || ns == NULL || stream == NULL || (payloads == NULL && count > 0) ||
+        ret == NULL)
+        return last_error_set(FELIX_INVALID_ARGUMENT,
+                              "felix_publish_confirmed: an argument is NULL");
+    struct publish_call call = {
+        .ns = slice_str(ns),
+        .stream = slice_str(stream),
+        .key = key != NULL ? slice_of(key->data, key->len) : (struct slice){0},
+        .keyed = key != NULL,
+        .payloads = payloads,
+        .count = count,
+        .ack = FELIX_ACK_PER_BATCH,
+    };
+    *ret = (struct felix_publish_result){.error_text = ""};
+    ret->err = publish(client, &call, ret);
+    ret->error_text = ret->err == FELIX_OK ? "" : felix_last_error();
+    return ret->err;
+}
+
+const char *felix_level_name(enum felix_level level) {
+    switch (level) {
+    case FELIX_LEVEL_MEMORY:
+        return ack_level_name(ACK_LEVEL_MEMORY);
+    case FELIX_LEVEL_WRITTEN:
+        return ack_level_name(ACK_LEVEL_WRITTEN);
+    case FELIX_LEVEL_FLUSHED:
+        return ack_level_name(ACK_LEVEL_FLUSHED);
+    case FELIX_LEVEL_UNKNOWN:
+        break;
+    }
+    return "unknown";
 }
 
 /* ---- the pool of shards ---- */

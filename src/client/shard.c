@@ -97,7 +97,8 @@ static void reclaim_requests(struct shard *shard) {
 }
 
 /* Answer one request; nothing when it is over already or was never made. */
-static void answer(struct shard *shard, uint64_t id, enum felix_err err, const char *text) {
+static void answer_with(struct shard *shard, uint64_t id,
+                        const struct felix_publish_result *result) {
     struct felix_client *client = shard->client;
     shard_lock(shard);
     struct request request = {.kind = REQUEST_OVER};
@@ -110,11 +111,15 @@ static void answer(struct shard *shard, uint64_t id, enum felix_err err, const c
     if (request.kind == REQUEST_OVER)
         return;
     budget_release(&client->publisher.budget, request.budget_bytes);
-    if (err != FELIX_OK)
+    if (result->err != FELIX_OK)
         counter_add(&client->counters.publish_failed, 1);
     else if (request.kind == REQUEST_ACKED)
         counter_add(&client->counters.publish_acked, 1);
-    request.done(request.context, err, text);
+    request.done(request.context, result);
+}
+
+static void answer(struct shard *shard, uint64_t id, enum felix_err err, const char *text) {
+    answer_with(shard, id, &(struct felix_publish_result){.err = err, .error_text = text});
 }
 
 /* ---- staging ---- */
@@ -350,28 +355,59 @@ bool shard_reached(struct shard *shard, uint64_t staged_bytes, uint64_t next_id)
 
 /* ---- answers ---- */
 
+static enum felix_level level_of(enum ack_level level) {
+    switch (level) {
+    case ACK_LEVEL_MEMORY:
+        return FELIX_LEVEL_MEMORY;
+    case ACK_LEVEL_WRITTEN:
+        return FELIX_LEVEL_WRITTEN;
+    case ACK_LEVEL_FLUSHED:
+        break;
+    }
+    return FELIX_LEVEL_FLUSHED;
+}
+
 static bool on_ack(struct shard *shard, const struct frame *frame) {
     struct publish_ack ack;
     char text[ACK_MESSAGE_BYTES_MAX + 1];
-    if (ack_decode(frame->header.flags, frame->body, &ack) != FELIX_OK) {
+    uint16_t flags = frame->header.flags;
+    bool has_level = (flags & FRAME_ACK_LEVEL) != 0;
+    if (has_level && (shard->lane->own_features & OWN_ACK_LEVELS) == 0) {
+        lane_fail(shard->lane, FELIX_UNKNOWN_FLAGS, "unknown flags on an acknowledgement");
+        return false;
+    }
+    if (ack_decode(flags, frame->body, &ack) != FELIX_OK) {
         lane_fail(shard->lane, FELIX_MALFORMED, "the broker sent a malformed acknowledgement");
         return false;
     }
-    if (ack.ok)
-        answer(shard, ack.request_id, FELIX_OK, "");
-    else
-        answer(shard, ack.request_id, refusal_err((enum wire_code)ack.code, ack.message),
-               text_of_slice(ack.message, text, sizeof text));
+    struct felix_publish_result result = {
+        .error_text = "",
+        .offset = ack.offset,
+        .has_offset = (flags & FRAME_ACK_OFFSET) != 0,
+        .level = has_level ? level_of(ack.level) : FELIX_LEVEL_UNKNOWN,
+    };
+    if (!ack.ok) {
+        result.err = refusal_err((enum wire_code)ack.code, (enum wire_retry)ack.retry, ack.message);
+        result.error_text = text_of_slice(ack.message, text, sizeof text);
+    }
+    answer_with(shard, ack.request_id, &result);
     return true;
 }
 
 static void on_message(struct shard *shard, const struct message *message) {
     char text[ACK_MESSAGE_BYTES_MAX + 1];
     (void)text_of_slice(message->text, text, sizeof text);
+    struct felix_publish_result result = {
+        .error_text = "",
+        .offset = message->offset,
+        .has_offset = message->has_offset,
+        .level = message->has_level ? level_of(message->level) : FELIX_LEVEL_UNKNOWN,
+    };
     if (message->type == MESSAGE_PUBLISH_OK)
-        answer(shard, message->request_id, FELIX_OK, "");
+        answer_with(shard, message->request_id, &result);
     else if (message->type == MESSAGE_PUBLISH_ERROR)
-        answer(shard, message->request_id, refusal_err(message->code, message->text), text);
+        answer(shard, message->request_id,
+               refusal_err(message->code, message->retry, message->text), text);
     else if (message->type == MESSAGE_ERROR)
         (void)text_of_slice(message->text, shard->refusal, sizeof shard->refusal);
 }

@@ -363,6 +363,11 @@ static bool await_messages(struct felix_subscription *subscription, uint64_t dea
                           : waiter_wait(waiter, deadline_ns, 0);
 }
 
+static enum felix_err ended(const struct felix_subscription *subscription) {
+    last_error_set_cursor(subscription->cursor);
+    return last_error_set(subscription->queue.end_err, "%s", subscription->queue.end_text);
+}
+
 enum felix_err felix_next(felix_subscription *subscription, uint32_t timeout_ms,
                           struct felix_message *ret) {
     if (subscription == NULL || ret == NULL || subscription->options.on_messages != NULL)
@@ -377,7 +382,7 @@ enum felix_err felix_next(felix_subscription *subscription, uint32_t timeout_ms,
         if (taken == QUEUE_TAKEN)
             return FELIX_OK;
         if (taken == QUEUE_ENDED)
-            return last_error_set(subscription->queue.end_err, "%s", subscription->queue.end_text);
+            return ended(subscription);
         if (timeout_ms == 0)
             return FELIX_TIMED_OUT;
         if (timeout_ms == UINT32_MAX)
@@ -427,4 +432,8 @@ void felix_unsubscribe(felix_subscription *subscription) {
 uint64_t felix_subscription_dropped(const felix_subscription *subscription) {
     /* Only the lock inside is touched. */
     return message_queue_dropped((struct message_queue *)(uintptr_t)&subscription->queue);
+}
+
+uint64_t felix_subscription_lagged(const felix_subscription *subscription) {
+    return counter_get(&subscription->lagged);
 }

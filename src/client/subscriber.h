@@ -10,6 +10,7 @@
 
 #include <felix/felix.h>
 
+#include "base/counter.h"
 #include "client/io.h"
 #include "client/link.h"
 #include "client/message_queue.h"
@@ -32,6 +33,7 @@ struct felix_subscription {
     char *ns, *stream;
     struct felix_subscribe_options options;
     struct message_queue queue; /* used without on_messages */
+    counter lagged;             /* times; written by the driver, read by any */
 
     pthread_mutex_t client_lock; /* around `client` and posting to it */
     struct felix_client *client; /* NULL once ended and told: then nothing is posted */
@@ -53,6 +55,7 @@ struct felix_subscription {
     uint64_t not_found_ns; /* since when the stream is missing; 0: it is not */
     uint64_t next_offset;
     bool has_next_offset;
+    struct felix_cursor_error cursor; /* of what ended it; set before the queue is ended */
     bool received_any;
 };
 

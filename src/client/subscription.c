@@ -17,6 +17,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "client/client.h"
+#include "client/last_error.h"
 
 #define PAIRING_TIMEOUT_NS (10 * NS_PER_S)
 #define NOT_FOUND_PATIENCE_NS (5 * NS_PER_S) /* a broker that restarts learns its streams late */
@@ -80,8 +81,11 @@ void subscription_end(struct felix_subscription *subscription, enum felix_err er
     if (subscription->opening != NULL) {
         struct client_call *opening = subscription->opening;
         subscription->opening = NULL;
+        opening->cursor = subscription->cursor;
         client_call_answer(opening, err, text);
     } else if (subscription->options.on_end != NULL) {
+        last_error_set_cursor(subscription->cursor);
+        (void)last_error_set(err, "%s", text);
         subscription->options.on_end(subscription->options.context, subscription, err, text);
     }
     /* After the callback: felix_unsubscribe meanwhile posts, and so waits until it is over. */
@@ -184,13 +188,14 @@ static void refused(struct felix_subscription *subscription, enum felix_err err,
     struct felix_client *client = subscription->client;
     bool established = subscription->opening == NULL;
     bool mends = err == FELIX_OVERLOADED || err == FELIX_DRAINING || err == FELIX_INTERNAL ||
-                 err == FELIX_OUTCOME_UNKNOWN;
+                 err == FELIX_OUTCOME_UNKNOWN || err == FELIX_STORAGE;
     if (err == FELIX_NOT_FOUND && established) {
         if (subscription->not_found_ns == 0)
             subscription->not_found_ns = client->io.now_ns;
         mends = client->io.now_ns - subscription->not_found_ns < NOT_FOUND_PATIENCE_NS;
     }
-    /* An internal error of a first subscribe is told; only later ones are worth patience. */
+    /* An internal error of a first subscribe, or one of the disk, is told; only later ones are
+     * worth patience. */
     if (mends && (established || err == FELIX_OVERLOADED || err == FELIX_DRAINING))
         try_later(subscription, err, text);
     else
@@ -200,6 +205,8 @@ static void refused(struct felix_subscription *subscription, enum felix_err err,
 static void cursor_refused(struct felix_subscription *subscription, const struct message *message) {
     bool too_old = message->reason == CURSOR_REASON_TOO_OLD;
     char text[192];
+    subscription->cursor = (struct felix_cursor_error){.requested = message->requested,
+                                                       .available = message->available};
     (void)snprintf(text, sizeof text,
                    too_old ? "offset %llu is no longer retained; the oldest is %llu"
                            : "offset %llu lies beyond the end of the stream, which is %llu",
@@ -220,7 +227,7 @@ static bool request_frame(struct lane *lane, struct frame *frame) {
     else if (message.type == MESSAGE_SUBSCRIBE_CURSOR_ERROR)
         cursor_refused(subscription, &message);
     else if (message.type == MESSAGE_ERROR)
-        refused(subscription, refusal_err(message.code, message.text),
+        refused(subscription, refusal_err(message.code, message.retry, message.text),
                 text_of_slice(message.text, text, sizeof text));
     else
         refused(subscription, FELIX_PROTOCOL, "unexpected answer to subscribe");
@@ -316,7 +323,9 @@ static void deliver_by_callback(struct felix_subscription *subscription,
         messages[count++] = (struct felix_message){.data = payload.data,
                                                    .len = payload.len,
                                                    .offset = offset,
-                                                   .has_offset = batch->has_offsets};
+                                                   .has_offset = batch->has_offsets,
+                                                   .has_timestamp = batch->has_timestamps,
+                                                   .timestamp_us = cursor.timestamp_us};
         offset++;
         more = event_next(&cursor, &payload);
         if (more && count < MESSAGES_PER_CALLBACK)
@@ -334,7 +343,8 @@ static void deliver(struct felix_subscription *subscription, const struct event_
                     struct buf **block, size_t frame_bytes) {
     struct client_counters *counters = &subscription->client->counters;
     counter_add(&counters->received, batch->count);
-    counter_add(&counters->receive_bytes, batch->items.len - (size_t)batch->count * 4);
+    size_t head_bytes = EVENT_LENGTH_BYTES + (batch->has_timestamps ? EVENT_TIMESTAMP_BYTES : 0);
+    counter_add(&counters->receive_bytes, batch->items.len - batch->count * head_bytes);
     note_offsets(subscription, batch);
     if (subscription->options.on_messages != NULL) {
         deliver_by_callback(subscription, batch);
@@ -348,6 +358,28 @@ static void deliver(struct felix_subscription *subscription, const struct event_
     size_t credit = message_queue_push(&subscription->queue, batch, taken, frame_bytes, &dropped);
     counter_add(&counters->receive_dropped, dropped);
     lane_consume(subscription->events, credit);
+}
+
+/* The broker left messages out, from `resume_from` on, and ended the event stream. A durable stream
+ * has them still. */
+static void lagged(struct felix_subscription *subscription, uint64_t resume_from) {
+    if (subscription->options.no_resubscribe) {
+        char text[128];
+        (void)snprintf(text, sizeof text,
+                       "fell behind: the broker left out what lies from offset %llu on",
+                       (unsigned long long)resume_from);
+        subscription->cursor =
+            (struct felix_cursor_error){.requested = resume_from, .available = resume_from};
+        subscription_end(subscription, FELIX_LAGGED, text);
+        return;
+    }
+    counter_add(&subscription->lagged, 1);
+    subscription->has_next_offset = true;
+    subscription->next_offset = resume_from;
+    drop_lanes(subscription);
+    subscription->state = SUBSCRIPTION_WAITING;
+    subscription->due_ns = UINT64_MAX;
+    subscription_try(subscription);
 }
 
 static bool deliver_json(struct felix_subscription *subscription, struct frame *frame) {
@@ -366,6 +398,8 @@ static bool deliver_json(struct felix_subscription *subscription, struct frame *
         };
         struct buf *none = NULL;
         deliver(subscription, &batch, &none, FRAME_HEADER_BYTES + frame->body.len);
+    } else if (message.type == MESSAGE_SUBSCRIPTION_LAGGED) {
+        lagged(subscription, message.offset);
     } else {
         subscription_end(subscription, FELIX_PROTOCOL, "unexpected message on an event stream");
     }

@@ -30,8 +30,11 @@ void say_message(const char *what, unsigned id, const struct felix_message *mess
     bool intact = true;
     for (size_t i = text_bytes; i < message->len; i++)
         intact = intact && text[i] == '.';
-    char offset[24] = "-";
-    if (message->has_offset)
+    char offset[48] = "-";
+    if (message->has_offset && message->has_timestamp)
+        (void)snprintf(offset, sizeof offset, "%llu@%llu", (unsigned long long)message->offset,
+                       (unsigned long long)message->timestamp_us);
+    else if (message->has_offset)
         (void)snprintf(offset, sizeof offset, "%llu", (unsigned long long)message->offset);
     printf("%s %u %s %zu %.*s\n", what, id, offset, message->len, (int)text_bytes,
            intact ? text : "CORRUPT");
@@ -142,6 +145,17 @@ static void run_del(char **words) {
     say_value(felix_cache_delete(driver.client, NAMESPACE, words[1], words[2], &old), &old);
 }
 
+/* cursor: what felix_cursor_error says about the last failure of this thread. */
+static void run_cursor(char **words) {
+    struct felix_cursor_error cursor;
+    (void)words;
+    if (felix_cursor_error(&cursor))
+        printf("ok %llu %llu\n", (unsigned long long)cursor.requested,
+               (unsigned long long)cursor.available);
+    else
+        printf("error NOT_FOUND it was no cursor error\n");
+}
+
 /* ---- commands ---- */
 
 static const struct command {
@@ -162,6 +176,8 @@ static const struct command {
     {"publish", 5, run_publish},
     {"batch", 5, run_batch},
     {"keyed", 5, run_keyed},
+    {"confirm", 5, run_confirm},
+    {"cursor", 0, run_cursor},
     {"pipeline", 5, run_pipeline},
     {"cache_pipeline", 4, run_cache_pipeline},
     {"settle", 1, run_settle},
@@ -171,6 +187,7 @@ static const struct command {
     {"next", 2, run_next},
     {"take", 3, run_take},
     {"dropped", 1, run_dropped},
+    {"lagged", 1, run_lagged},
     {"unsubscribe", 1, run_unsubscribe},
     {"callback_threads", 2, run_callback_threads},
     {"close_under_readers", 2, run_close_under_readers},

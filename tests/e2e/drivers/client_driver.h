@@ -40,7 +40,8 @@ extern struct driver driver;
 
 /** "ok", or "error CODE text" of this thread's last failure. */
 void say_result(enum felix_err err);
-/** "WHAT ID OFFSET LENGTH TEXT"; OFFSET is "-" without one. */
+/** "WHAT ID OFFSET LENGTH TEXT"; OFFSET is "-" without one, and "@TIMESTAMP" follows it with one.
+ */
 void say_message(const char *what, unsigned id, const struct felix_message *message);
 unsigned long number(const char *word);
 
@@ -52,14 +53,16 @@ void tally_start(void);
 void tally_answer(enum felix_err err);
 
 /* Commands: publish and batch and pipeline: STREAM ACK COUNT SIZE PREFIX; keyed: STREAM ACK KEY
- * SIZE PREFIX; cache_pipeline: CACHE COUNT SIZE PREFIX; settle: TIMEOUT_MS; publish_threads: STREAM
- * THREADS COUNT SIZE; mixed_threads: NAME THREADS COUNT; subscribe: STREAM START MODE TARGET
- * QUEUE_MAX POLICY; next: ID TIMEOUT_MS; take: ID COUNT TIMEOUT_MS; dropped, unsubscribe: ID;
- * callback_threads: STREAM COUNT; close_under_readers: STREAM THREADS; unsubscribe_at_the_end:
- * STREAM inside|outside. */
+ * SIZE PREFIX; confirm: STREAM KEY COUNT SIZE PREFIX (KEY - is none): OFFSET LEVEL; cursor:
+ * REQUESTED AVAILABLE of the last failure; cache_pipeline: CACHE COUNT SIZE PREFIX; settle:
+ * TIMEOUT_MS; publish_threads: STREAM THREADS COUNT SIZE; mixed_threads: NAME THREADS COUNT;
+ * subscribe: STREAM START MODE TARGET QUEUE_MAX POLICY; next: ID TIMEOUT_MS; take: ID COUNT
+ * TIMEOUT_MS; dropped, lagged, unsubscribe: ID; callback_threads: STREAM COUNT;
+ * close_under_readers: STREAM THREADS; unsubscribe_at_the_end: STREAM inside|outside. */
 void run_publish(char **words);
 void run_batch(char **words);
 void run_keyed(char **words);
+void run_confirm(char **words);
 void run_pipeline(char **words);
 void run_cache_pipeline(char **words);
 void run_settle(char **words);
@@ -69,6 +72,7 @@ void run_subscribe(char **words);
 void run_next(char **words);
 void run_take(char **words);
 void run_dropped(char **words);
+void run_lagged(char **words);
 void run_unsubscribe(char **words);
 void run_callback_threads(char **words);
 void run_close_under_readers(char **words);

@@ -69,6 +69,28 @@ void run_keyed(char **words) {
     free(payload);
 }
 
+void run_confirm(char **words) {
+    size_t count = number(words[3]), size = number(words[4]);
+    struct felix_bytes *payloads = calloc(count > 0 ? count : 1, sizeof *payloads);
+    struct felix_bytes key = {words[2], strlen(words[2])};
+    struct felix_publish_result result;
+    if (payloads == NULL)
+        abort();
+    for (size_t i = 0; i < count; i++)
+        payloads[i] = (struct felix_bytes){make_payload(words[5], i, size), size};
+    bool keyed = strcmp(words[2], "-") != 0;
+    if (felix_publish_confirmed(driver.client, NAMESPACE, words[1], keyed ? &key : NULL, payloads,
+                                count, &result) != FELIX_OK)
+        printf("error %s %s\n", felix_err_name(result.err), result.error_text);
+    else if (result.has_offset)
+        printf("ok %llu %s\n", (unsigned long long)result.offset, felix_level_name(result.level));
+    else
+        printf("ok - %s\n", felix_level_name(result.level));
+    for (size_t i = 0; i < count; i++)
+        free((char *)(uintptr_t)payloads[i].data);
+    free(payloads);
+}
+
 /* ---- by callback ---- */
 
 void tally_start(void) {
@@ -93,9 +115,9 @@ void tally_answer(enum felix_err err) {
     (void)pthread_mutex_unlock(&driver.lock);
 }
 
-static void on_published(void *context, enum felix_err err, const char *error_text) {
-    (void)context, (void)error_text;
-    tally_answer(err);
+static void on_published(void *context, const struct felix_publish_result *result) {
+    (void)context;
+    tally_answer(result->err);
 }
 
 void run_pipeline(char **words) {

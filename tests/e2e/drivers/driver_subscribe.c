@@ -6,9 +6,9 @@
 
 /* ---- callbacks ---- */
 
-static void on_echoed(void *context, enum felix_err err, const char *error_text) {
-    (void)context, (void)error_text;
-    tally_answer(err);
+static void on_echoed(void *context, const struct felix_publish_result *result) {
+    (void)context;
+    tally_answer(result->err);
 }
 
 static void echo(const struct reader *reader, const struct felix_message *message) {
@@ -144,6 +144,11 @@ void run_take(char **words) {
 void run_dropped(char **words) {
     printf("ok %llu\n",
            (unsigned long long)felix_subscription_dropped(reader_of(words[1])->subscription));
+}
+
+void run_lagged(char **words) {
+    printf("ok %llu\n",
+           (unsigned long long)felix_subscription_lagged(reader_of(words[1])->subscription));
 }
 
 void run_unsubscribe(char **words) {

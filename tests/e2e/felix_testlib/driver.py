@@ -26,12 +26,14 @@ class DriverError(Exception):
 
 
 class Message:
-    """offset is None where the broker gave none."""
+    """offset and timestamp (microseconds) are None where the broker gave none."""
 
     def __init__(self, line):
         words = line.split(" ", 4)
         self.subscription = int(words[1])
-        self.offset = None if words[2] == "-" else int(words[2])
+        offset, _, timestamp = words[2].partition("@")
+        self.offset = None if offset == "-" else int(offset)
+        self.timestamp = int(timestamp) if timestamp else None
         self.size, self.text = int(words[3]), words[4]
 
     def __repr__(self):
@@ -128,6 +130,18 @@ class Driver:
 
     def batch(self, stream, count, text="m", ack="batch", size=32):
         self("batch", stream, ack, count, size, text)
+
+    def confirm(self, stream, text="m", key="-", count=1, size=32):
+        """(offset or None, level) of an acknowledged batch"""
+        offset, level = self("confirm", stream, key, count, size, text)
+        return None if offset == "-" else int(offset), level
+
+    def cursor(self):
+        """(requested, available) of the failure before; None when it was another one"""
+        try:
+            return tuple(map(int, self("cursor")))
+        except DriverError:
+            return None
 
     def pipeline(self, stream, count, text="m", ack="message", size=32):
         self("pipeline", stream, ack, count, size, text)

@@ -16,11 +16,16 @@ OFFSETS = 0x0020
 KEYED = 0x0040
 IDEMPOTENT = 0x0100
 ACK_CODE = 0x0200
+ACK_OFFSET = 0x1000
+TIMESTAMPS = 0x4000
+ACK_LEVEL = 0x8000
 CACHE = 0x8006
 
 CACHE_DELETE = 0x0004
 ERROR_CODES = 0x0800
 UNSUPPORTED = 0x2000
+ACK_ON_COMMIT = 0x00080000
+SUBSCRIPTION_LAGGED = 0x00200000
 
 # What the published clients send (wire extensions, 1.2), and what a broker of the first stage
 # answers, byte for byte (section 6).
@@ -78,9 +83,11 @@ def short(data):
     return struct.pack(">H", len(data)) + data
 
 
-def items(payloads, count=None):
+def items(payloads, count=None, times=None):
+    """With times, one for each payload in microseconds, the items of an event frame with 0x4000."""
     out = struct.pack(">I", len(payloads) if count is None else count)
-    return out + b"".join(struct.pack(">I", len(p)) + p for p in payloads)
+    stamps = [b""] * len(payloads) if times is None else [struct.pack(">Q", t) for t in times]
+    return out + b"".join(t + struct.pack(">I", len(p)) + p for t, p in zip(stamps, payloads))
 
 
 def publish_body(tenant, namespace, stream, payloads, count=None):

@@ -30,6 +30,8 @@ static void exit_codes_tell_kinds_apart(void **) {
     assert_int_equal(exit_code_of(FELIX_EXPIRED), EXIT_REFUSED);
     assert_int_equal(exit_code_of(FELIX_OVERLOADED), EXIT_REFUSED);
     assert_int_equal(exit_code_of(FELIX_TIMED_OUT), EXIT_TIMEOUT);
+    assert_int_equal(exit_code_of(FELIX_DISK_FULL), EXIT_REFUSED);
+    assert_int_equal(exit_code_of(FELIX_LAGGED), EXIT_TIMEOUT);
 }
 
 static void durations_choose_their_unit(void **) {
@@ -45,6 +47,12 @@ static void spans_are_one_rounded_unit(void **) {
     assert_string_equal(out_span(120).text, "2 minutes");
     assert_string_equal(out_span(3 * 3600).text, "3 hours");
     assert_string_equal(out_span(12 * 86400).text, "12 days");
+}
+
+static void times_are_exact_to_the_microsecond(void **) {
+    assert_string_equal(out_time(0).text, "1970-01-01T00:00:00.000000Z");
+    assert_string_equal(out_time(1767323045123456).text, "2026-01-02T03:04:05.123456Z");
+    assert_string_equal(out_time(UINT64_MAX).text, "586524-01-19T08:01:49.551615Z");
 }
 
 static void counts_are_split_by_thousands(void **) {
@@ -77,6 +85,7 @@ int main(void) {
         cmocka_unit_test(exit_codes_tell_kinds_apart),
         cmocka_unit_test(durations_choose_their_unit),
         cmocka_unit_test(spans_are_one_rounded_unit),
+        cmocka_unit_test(times_are_exact_to_the_microsecond),
         cmocka_unit_test(counts_are_split_by_thousands),
         cmocka_unit_test(a_terminal_sees_no_control_characters),
         cmocka_unit_test(json_takes_text_as_it_is_and_other_bytes_as_base64),

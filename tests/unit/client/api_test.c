@@ -24,12 +24,14 @@ static void a_null_handle_is_an_invalid_argument_and_no_crash(void **state) {
     struct felix_bytes value;
     struct felix_message message;
     uint64_t ns;
+    struct felix_publish_result result;
     const enum felix_err results[] = {
         felix_connect(NULL, 0, &client),
         felix_flush(NULL, 1),
         felix_ping(NULL, 1, &ns),
         felix_publish(NULL, "n", "s", &nothing, 1, FELIX_ACK_NONE, NULL, NULL),
         felix_publish_keyed(NULL, "n", "s", nothing, nothing, FELIX_ACK_NONE, NULL, NULL),
+        felix_publish_confirmed(NULL, "n", "s", NULL, &nothing, 1, &result),
         felix_subscribe(NULL, "n", "s", NULL, &subscription),
         felix_next(NULL, 0, &message),
         felix_cache_put(NULL, "n", "c", "k", nothing, 0),

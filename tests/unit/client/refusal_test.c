@@ -11,11 +11,14 @@
 static void a_code_decides_whatever_the_words_say(void **state) {
     (void)state;
 #define X(name, number, text, retry)                                                               \
-    assert_int_equal(refusal_err(WIRE_CODE_##name, slice_str("not found")),                        \
+    assert_int_equal(refusal_err(WIRE_CODE_##name, WIRE_RETRY_NONE, slice_str("not found")),       \
                      wire_code_to_err(WIRE_CODE_##name));
     WIRE_CODE_MAP(X)
 #undef X
-    assert_int_equal(refusal_err(WIRE_CODE_FORBIDDEN, slice_str("not found")), FELIX_FORBIDDEN);
+    assert_int_equal(refusal_err(WIRE_CODE_STORAGE, WIRE_RETRY_RETRY_AFTER, slice_str("not found")),
+                     FELIX_DISK_FULL);
+    assert_int_equal(refusal_err(WIRE_CODE_FORBIDDEN, WIRE_RETRY_FATAL, slice_str("not found")),
+                     FELIX_FORBIDDEN);
 }
 
 static void without_a_code_the_words_of_the_original_decide(void **state) {
@@ -30,12 +33,16 @@ static void without_a_code_the_words_of_the_original_decide(void **state) {
         {"auth required", FELIX_UNAUTHENTICATED},
         {"ingress queue is full", FELIX_OVERLOADED},
         {"publish timeout", FELIX_OUTCOME_UNKNOWN},
+        {"durable storage error: no space left on device", FELIX_STORAGE},
+        {"the disk is full: nothing was stored, try again later", FELIX_DISK_FULL},
         {"something else", FELIX_INTERNAL},
         {"", FELIX_INTERNAL},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        assert_int_equal(refusal_err(WIRE_CODE_NONE, slice_str(known[i].words)), known[i].err);
-    assert_int_equal(refusal_err(WIRE_CODE_NONE, slice_of(NULL, 0)), FELIX_INTERNAL);
+        assert_int_equal(refusal_err(WIRE_CODE_NONE, WIRE_RETRY_NONE, slice_str(known[i].words)),
+                         known[i].err);
+    assert_int_equal(refusal_err(WIRE_CODE_NONE, WIRE_RETRY_NONE, slice_of(NULL, 0)),
+                     FELIX_INTERNAL);
 }
 
 static void a_text_is_cut_to_its_room(void **state) {
