@@ -125,7 +125,7 @@ static void count_answer(struct load *load, uint64_t start_ns, uint64_t now_ns) 
     load->last_ns = now_ns;
 }
 
-static void on_published(void *context, enum felix_err err, const char *error_text);
+static void on_published(void *context, const struct felix_publish_result *result);
 
 static void issue(struct publish *publish) {
     struct load *load = publish->load;
@@ -140,12 +140,12 @@ static void one_is_over(struct load *load) {
         (void)sem_post(&load->over);
 }
 
-static void on_published(void *context, enum felix_err err, const char *error_text) {
+static void on_published(void *context, const struct felix_publish_result *result) {
     struct publish *publish = context;
     struct load *load = publish->load;
     uint64_t now_ns = clock_now_ns();
-    if (err != FELIX_OK)
-        fail("publish", err, error_text);
+    if (result->err != FELIX_OK)
+        fail("publish", result->err, result->error_text);
     count_answer(load, publish->start_ns, now_ns);
     if (load->rate != 0) {
         free(publish);
@@ -222,9 +222,9 @@ static void run_publish(struct load *load) {
 
 /* ---- fill ---- */
 
-static void on_filled(void *context, enum felix_err err, const char *error_text) {
-    if (err != FELIX_OK)
-        fail("publish", err, error_text);
+static void on_filled(void *context, const struct felix_publish_result *result) {
+    if (result->err != FELIX_OK)
+        fail("publish", result->err, result->error_text);
     (void)sem_post(&((struct load *)context)->over);
 }
 
