@@ -1,0 +1,358 @@
+/*
+ * Everything that can fail does so once: each call of the disk with each error, each allocation.
+ * What was acknowledged is there afterwards, what is read is right, and the log goes on.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "storage/record_log.h"
+#include "support/log_driver.h"
+#include "support/memory_disk.h"
+
+#define DIR "/log"
+#define BATCHES 14u
+#define BATCH_RECORDS 4u
+
+/* Which call fails, and how. */
+static struct {
+    unsigned long countdown; /* 0: none any more */
+    int error;               /* 0: it does half of what it was asked for */
+    bool happened;
+} fault;
+
+static struct memory_disk memory;
+static struct disk inner; /* what works */
+
+/* The nth allocation fails; see meson.build, which wraps them. */
+static unsigned long allocations_left;
+static bool allocation_failed;
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__real_realloc(void *old, size_t bytes);
+char *__real_strdup(const char *text);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+void *__wrap_realloc(void *old, size_t bytes);
+char *__wrap_strdup(const char *text);
+
+static bool allocation_fails(void) {
+    if (allocations_left == 0 || --allocations_left != 0)
+        return false;
+    allocation_failed = true;
+    return true;
+}
+
+void *__wrap_malloc(size_t bytes) {
+    return allocation_fails() ? NULL : __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t count, size_t bytes) {
+    return allocation_fails() ? NULL : __real_calloc(count, bytes);
+}
+
+void *__wrap_realloc(void *old, size_t bytes) {
+    return allocation_fails() ? NULL : __real_realloc(old, bytes);
+}
+
+char *__wrap_strdup(const char *text) {
+    return allocation_fails() ? NULL : __real_strdup(text);
+}
+
+/* The disk itself must not fail for want of memory. */
+static unsigned long hold_allocations(void) {
+    unsigned long held = allocations_left;
+    allocations_left = 0;
+    return held;
+}
+
+/* Returns the error to fail with; 0: go on; 1: do half. */
+static int next_call(void) {
+    if (fault.countdown == 0 || --fault.countdown != 0)
+        return 0;
+    fault.happened = true;
+    return fault.error != 0 ? fault.error : 1;
+}
+
+#define FAIL_IF_TOLD(call)                                                                         \
+    int told = next_call();                                                                        \
+    if (told < 0)                                                                                  \
+        return told;                                                                               \
+    unsigned long held = hold_allocations();                                                       \
+    int result = (call);                                                                           \
+    allocations_left = held;                                                                       \
+    return result
+
+static int f_open(void *context, const char *path, enum disk_open how) {
+    FAIL_IF_TOLD(inner.ops->open(inner.context, path, how));
+}
+
+static int f_close(void *context, int file) {
+    return inner.ops->close(inner.context, file);
+}
+
+static ssize_t f_pread(void *context, int file, void *data, size_t bytes, uint64_t at) {
+    int told = next_call();
+    if (told < 0)
+        return told;
+    size_t part = told == 1 && bytes > 1 ? bytes / 2 : bytes;
+    return inner.ops->pread(inner.context, file, data, part, at);
+}
+
+static ssize_t f_pwrite(void *context, int file, const void *data, size_t bytes, uint64_t at) {
+    int told = next_call();
+    size_t part = told != 0 && bytes > 1 ? bytes / 2 : bytes;
+    /* One that fails may have written something. */
+    unsigned long held = hold_allocations();
+    ssize_t put = inner.ops->pwrite(inner.context, file, data, part, at);
+    allocations_left = held;
+    return told < 0 ? told : put;
+}
+
+static int f_truncate(void *context, int file, uint64_t bytes) {
+    FAIL_IF_TOLD(inner.ops->truncate(inner.context, file, bytes));
+}
+
+static int f_sync(void *context, int file) {
+    FAIL_IF_TOLD(inner.ops->sync(inner.context, file));
+}
+
+static int f_size(void *context, int file, uint64_t *ret_bytes) {
+    FAIL_IF_TOLD(inner.ops->size(inner.context, file, ret_bytes));
+}
+
+static void f_advise(void *context, int file, uint64_t at, uint64_t bytes, bool drop) {
+}
+
+static int f_lock(void *context, int file) {
+    return inner.ops->lock(inner.context, file);
+}
+
+static int f_make_dir(void *context, const char *path) {
+    FAIL_IF_TOLD(inner.ops->make_dir(inner.context, path));
+}
+
+static int f_sync_dir(void *context, const char *path) {
+    FAIL_IF_TOLD(inner.ops->sync_dir(inner.context, path));
+}
+
+static char names[64][64];
+static unsigned name_count;
+
+static void collect(void *user, const char *name) {
+    assert_in_range(name_count, 0, 63);
+    (void)snprintf(names[name_count++], sizeof names[0], "%s", name);
+}
+
+static int list_names(const char *path) {
+    name_count = 0;
+    FAIL_IF_TOLD(inner.ops->list(inner.context, path, collect, NULL));
+}
+
+static int f_list(void *context, const char *path, void (*on_name)(void *user, const char *name),
+                  void *user) {
+    int err = list_names(path);
+    for (unsigned i = 0; err == 0 && i < name_count; i++)
+        on_name(user, names[i]);
+    return err;
+}
+
+static int f_rename(void *context, const char *from, const char *to) {
+    FAIL_IF_TOLD(inner.ops->rename(inner.context, from, to));
+}
+
+static int f_remove(void *context, const char *path) {
+    FAIL_IF_TOLD(inner.ops->remove(inner.context, path));
+}
+
+static int f_remove_dir(void *context, const char *path) {
+    return inner.ops->remove_dir(inner.context, path);
+}
+
+static const struct disk_ops fault_ops = {
+    .open = f_open,
+    .close = f_close,
+    .pread = f_pread,
+    .pwrite = f_pwrite,
+    .truncate = f_truncate,
+    .sync = f_sync,
+    .size = f_size,
+    .advise = f_advise,
+    .lock = f_lock,
+    .make_dir = f_make_dir,
+    .sync_dir = f_sync_dir,
+    .list = f_list,
+    .rename = f_rename,
+    .remove = f_remove,
+    .remove_dir = f_remove_dir,
+};
+static const struct disk faulty = {.ops = &fault_ops};
+
+static struct record_log_settings settings_of(enum log_sync sync) {
+    struct record_log_settings settings = log_test_settings(sync);
+    settings.segment_bytes = 1024;
+    settings.retention_bytes = 6000;
+    return settings;
+}
+
+/* What the workload was promised. */
+struct promise {
+    uint64_t acknowledged, oldest;
+};
+
+static struct record_log *open_faulty(enum log_sync sync, enum felix_err *ret) {
+    struct record_log_settings settings = settings_of(sync);
+    struct record_log *log = NULL;
+    struct felix_error error;
+    *ret = record_log_open(&faulty, DIR, "t/n/s", &settings, &log, NULL, &error);
+    if (*ret != FELIX_OK)
+        assert_true(*ret == FELIX_STORAGE || *ret == FELIX_DISK_FULL || *ret == FELIX_NO_MEMORY);
+    return log;
+}
+
+/* A failed log is reopened, at the second try at the latest: things fail only once. */
+static void recover_if_failed(struct record_log *log, const struct promise *promise) {
+    if (log_test_info(log).failed && record_log_reopen(log, NULL) != FELIX_OK)
+        assert_int_equal(record_log_reopen(log, NULL), FELIX_OK);
+    struct record_log_info info = log_test_info(log);
+    assert_false(info.failed);
+    assert_true(info.written_end >= promise->acknowledged);
+}
+
+static void put_batch(struct record_log *log, struct promise *promise) {
+    uint64_t offset = log_test_info(log).written_end;
+    /* The driver's own list is not what is tested: it makes one allocation. */
+    allocations_left += allocations_left != 0;
+    enum felix_err err = log_test_append(log, offset, BATCH_RECORDS, 40 + offset % 50, 5);
+    if (err == FELIX_OK)
+        err = record_log_write(log, NULL);
+    if (err == FELIX_OK)
+        err = record_log_sync(log, NULL);
+    if (err == FELIX_OK)
+        promise->acknowledged = offset + BATCH_RECORDS;
+    else
+        recover_if_failed(log, promise);
+}
+
+static void work(enum log_sync sync, struct promise *promise) {
+    enum felix_err err;
+    for (unsigned round = 0; round < 2; round++) {
+        struct record_log *log = open_faulty(sync, &err);
+        if (log == NULL)
+            log = open_faulty(sync, &err);
+        assert_int_equal(err, FELIX_OK);
+        assert_true(log_test_info(log).written_end >= promise->acknowledged);
+        for (unsigned i = 0; i < BATCHES; i++) {
+            put_batch(log, promise);
+            enum felix_err retained = record_log_retain(log, 100, NULL, NULL);
+            (void)retained;
+            promise->oldest = log_test_info(log).oldest;
+        }
+        if (round == 0)
+            record_log_abandon(log);
+        else if (record_log_close(log) != FELIX_OK)
+            assert_true(fault.happened || allocation_failed);
+    }
+}
+
+static void check_what_is_left(enum log_sync sync, const struct promise *promise) {
+    struct record_log_settings settings = settings_of(sync);
+    struct record_log *log = NULL;
+    struct felix_error error = {.text = ""};
+    if (record_log_open(&inner, DIR, "t/n/s", &settings, &log, NULL, &error) != FELIX_OK)
+        fail_msg("%s", error.text);
+    struct record_log_info info = log_test_info(log);
+    assert_true(info.oldest <= promise->oldest);
+    assert_true(info.written_end >= promise->acknowledged);
+    assert_int_equal(info.damage_count, 0);
+    log_test_expect(log, info.oldest, info.written_end, 300);
+    record_log_abandon(log);
+}
+
+static void each_call(enum log_sync sync, int error) {
+    for (unsigned long n = 1;; n++) {
+        struct promise promise = {0};
+        memory_disk_reset(&memory);
+        fault.countdown = n;
+        fault.error = error;
+        fault.happened = false;
+        work(sync, &promise);
+        bool happened = fault.happened;
+        fault.countdown = 0;
+        check_what_is_left(sync, &promise);
+        assert_int_equal(memory_disk_open_handles(&memory), 0);
+        if (!happened) {
+            assert_true(n > 200);
+            return;
+        }
+    }
+}
+
+static void each_call_fails_once_with_eio(void **state) {
+    (void)state;
+    each_call(LOG_SYNC_ON_COMMIT, -EIO);
+    each_call(LOG_SYNC_PERIODIC, -EIO);
+}
+
+static void each_call_fails_once_with_enospc(void **state) {
+    (void)state;
+    each_call(LOG_SYNC_ON_COMMIT, -ENOSPC);
+}
+
+static void each_call_is_interrupted_once(void **state) {
+    (void)state;
+    each_call(LOG_SYNC_ON_COMMIT, -EINTR);
+}
+
+static void each_write_and_read_is_short_once(void **state) {
+    (void)state;
+    each_call(LOG_SYNC_ON_COMMIT, 0);
+}
+
+static void each_allocation_fails_once(void **state) {
+    (void)state;
+    for (unsigned long n = 1;; n++) {
+        struct promise promise = {0};
+        memory_disk_reset(&memory);
+        allocation_failed = false;
+        allocations_left = n;
+        work(LOG_SYNC_ON_COMMIT, &promise);
+        allocations_left = 0;
+        check_what_is_left(LOG_SYNC_ON_COMMIT, &promise);
+        if (!allocation_failed) {
+            assert_true(n > 30);
+            return;
+        }
+    }
+}
+
+static int setup(void **state) {
+    (void)state;
+    memory_disk_init(&memory);
+    inner = memory_disk_table(&memory);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    memory_disk_deinit(&memory);
+    return 0;
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(each_call_fails_once_with_eio), TEST(each_call_fails_once_with_enospc),
+        TEST(each_call_is_interrupted_once), TEST(each_write_and_read_is_short_once),
+        TEST(each_allocation_fails_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
