@@ -23,6 +23,7 @@
     X(session)                                                                                     \
     X(core)                                                                                        \
     X(cache)                                                                                       \
+    X(storage)                                                                                     \
     X(auth)                                                                                        \
     X(http)                                                                                        \
     X(node)                                                                                        \

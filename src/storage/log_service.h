@@ -87,7 +87,8 @@ enum felix_err log_service_new(const struct log_service_settings *settings,
                                struct log_service **ret, struct felix_error *reterr);
 
 /** Write and flush what is queued, close every log in order, join, free. Notices still come until
- * this returns. Accepts NULL. */
+ * this returns; requests for pages that wait for memory are answered FELIX_CLOSED. Nobody else uses
+ * the service or its logs meanwhile; references may be dropped later. Accepts NULL. */
 void log_service_free(struct log_service *service);
 
 struct log_retention {
@@ -95,10 +96,12 @@ struct log_retention {
 };
 
 /**
- * Open the log of a stream, recovering it, on the calling thread. The log of a stream that is open
- * already is shared. Returned with one reference, also when recovery failed: then the log is
- * failed, its reason stands in reterr and in stream_log_state, publishes and reads are refused, and
- * the others go on. `user` is passed to on_committed; it is replaced when the log is opened again.
+ * Open the log of a stream, recovering it, on the calling thread. When that stream's log is still
+ * open from before, waits until its last reference is gone and it is closed: the owner that comes
+ * must not begin where the one that goes still writes. Returned with one reference, also when
+ * recovery failed: then the log is failed, its reason stands in reterr and in stream_log_state,
+ * publishes and reads are refused, and the others go on. What a disk refused is tried again later,
+ * and on_committed tells when the log is there; damage stays. `user` is passed to on_committed.
  * Any thread but a disk thread; not two at once for the same stream.
  */
 struct stream_log *log_service_open(struct log_service *service, struct slice tenant,
@@ -130,22 +133,24 @@ void log_append(struct stream_log *log, struct log_batch *batch);
 /** Ask for a page. Takes it until on_page. Any thread. */
 void log_read(struct log_read *read);
 
-/** The page's memory is free again: counts against read_pages_bytes_max, and whoever waits for that
- * is read for. Any thread. */
+/** A page's memory, the capacity of its block, is free again: it counts against
+ * read_pages_bytes_max, and whoever waits for that is read for. Any thread. */
 void log_page_done(struct log_service *service, size_t bytes);
 
-/** Delete the log's files when its last reference goes (a deleted stream, `felix stream delete
- * --purge`). */
+/** Delete the log's files when its last reference goes, in the background (a deleted stream,
+ * `felix stream delete --purge`). Its directory is renamed first, so a crash leaves all or
+ * nothing. */
 void stream_log_purge(struct stream_log *log);
 
-/* Node-wide numbers; counters are read by any thread. */
+/* Node-wide numbers. */
 struct log_service_counters {
     counter batches, records, bytes, writes, syncs, sync_waiters;
     counter sync_failures, disk_full, reopens, damaged_ranges;
     counter pages, page_records, page_bytes, removed_segments, retention_failures;
     counter logs, failed_logs, queued_bytes;
 };
-const struct log_service_counters *log_service_counters(const struct log_service *service);
+/** Any thread; borrowed as long as the service is there. queued_bytes is as of this call. */
+const struct log_service_counters *log_service_counters(struct log_service *service);
 
 /** Every log, for metrics and readiness: `visit` is called under the service's lock. */
 void log_service_visit(struct log_service *service,
