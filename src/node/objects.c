@@ -38,10 +38,12 @@ static struct scope present_scope(const struct objects *objects) {
     return (struct scope){objects->config->scope, objects->config->scope_count};
 }
 
-static const struct scope_item *find_in_scope(struct scope scope, const struct scope_item *like) {
-    for (size_t i = 0; i < scope.count; i++)
-        if (scope_item_compare(&scope.items[i], like) == 0)
-            return &scope.items[i];
+static const struct scope_item *find_item(const struct scope_item *items, size_t count,
+                                          const struct scope_item *like) {
+    for (size_t i = 0; i < count; i++) {
+        if (scope_item_compare(&items[i], like) == 0)
+            return &items[i];
+    }
     return NULL;
 }
 
@@ -202,7 +204,8 @@ enum felix_err objects_set_scope(struct objects *objects, struct scope_item *ite
 struct object_facts objects_find(struct objects *objects, const struct scope_item *like) {
     struct object_facts facts = {0};
     (void)pthread_mutex_lock(&objects->lock);
-    const struct scope_item *in_scope = find_in_scope(present_scope(objects), like);
+    struct scope scope = present_scope(objects);
+    const struct scope_item *in_scope = find_item(scope.items, scope.count, like);
     const struct scope_item *in_catalog = catalog_find(&objects->catalog, like);
     const struct scope_item *item = in_scope != NULL ? in_scope : in_catalog;
     if (item != NULL)

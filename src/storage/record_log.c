@@ -39,7 +39,7 @@ static enum felix_err open_log(const struct disk *disk, const char *dir, const c
 enum felix_err record_log_open(const struct disk *disk, const char *dir, const char *name,
                                const struct record_log_settings *settings, struct record_log **ret,
                                struct log_recovery *ret_report, struct felix_error *reterr) {
-    struct log_recovery unused;
+    struct log_recovery unused = {0};
     struct log_recovery *report = ret_report != NULL ? ret_report : &unused;
     *report = (struct log_recovery){0};
     int err = disk_make_dirs(disk, dir);
@@ -52,7 +52,7 @@ enum felix_err record_log_open_read_only(const struct disk *disk, const char *di
                                          const struct record_log_settings *settings,
                                          struct record_log **ret, struct log_recovery *ret_report,
                                          struct felix_error *reterr) {
-    struct log_recovery unused;
+    struct log_recovery unused = {0};
     struct log_recovery *report = ret_report != NULL ? ret_report : &unused;
     *report = (struct log_recovery){0};
     return open_log(disk, dir, name, settings, true, ret, report, reterr);
