@@ -101,7 +101,7 @@ static void step_auth(struct play *play, unsigned x) {
         .tenant = (how & 8) == 0 ? world_tenant(person) : slice_str("t9"),
         .token = good ? world_token(person) : slice_str("not.a.token"),
         .has_client_flags = (how & 1) == 0,
-        .flags = CLIENT_FLAGS,
+        .flags = (how & 32) != 0 ? CLIENT_FLAGS | FRAME_EVENT_TIMESTAMPS : CLIENT_FLAGS,
         .has_client_features = (how & 2) == 0,
         .features = (how & 2) != 0   ? 0
                     : (how & 4) != 0 ? 0xffffffffu
@@ -387,8 +387,10 @@ static void step(struct play *play) {
 /* ---- what the server wrote ---- */
 
 static void check_reply(const struct frame_header *frame, struct slice body, bool *authenticated) {
-    if (frame->flags == FRAME_PUBLISH_ACK) {
+    if ((frame->flags & FRAME_PUBLISH_ACK) != 0) {
         struct publish_ack ack;
+        uint16_t modifiers = FRAME_ACK_OFFSET | FRAME_ACK_LEVEL;
+        INVARIANT((frame->flags & ~(FRAME_PUBLISH_ACK | modifiers)) == 0);
         INVARIANT(*authenticated && ack_decode(frame->flags, body, &ack) == FELIX_OK);
         return;
     }
@@ -418,16 +420,20 @@ static void check_replies(struct peer_stream *stream, bool presented) {
     }
 }
 
+/* Hello, events, and perhaps a last word. */
 static void check_events(struct peer_stream *stream) {
     struct frame_header frame;
     struct slice body;
-    bool first = true;
+    bool first = true, last = false;
     while (world_hear(stream, &frame, &body)) {
         struct message message;
         struct event_batch batch;
-        if (first) {
+        INVARIANT(!last);
+        if (first || frame.flags == 0) {
             INVARIANT(frame.flags == 0 && message_decode(body, &message) == FELIX_OK);
-            INVARIANT(message.type == MESSAGE_EVENT_STREAM_HELLO);
+            INVARIANT(first ? message.type == MESSAGE_EVENT_STREAM_HELLO
+                            : message.type == MESSAGE_SUBSCRIPTION_LAGGED);
+            last = !first;
             message_deinit(&message);
         } else {
             INVARIANT(event_batch_decode(frame.flags, body, &batch) == FELIX_OK);
@@ -457,8 +463,13 @@ static void check_output(const struct play *play) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct play play = {.in = reader_of(slice_of(data, size))};
     struct world_options options = options_of(reader_u8(&play.in));
+    bool durable = size > 0 && (data[0] & 6) == 6;
+    if (durable) {
+        options.server.flags |= SERVER_FLAGS_DURABLE;
+        options.server.features |= SERVER_FEATURES_DURABLE;
+    }
     play.world = world_new(&options);
-    if (size > 0 && (data[0] & 6) == 6) {
+    if (durable) {
         world_remove_stream(play.world, "t1", "c");
         world_add_durable(play.world, "t1", "c");
     }

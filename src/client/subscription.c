@@ -382,6 +382,18 @@ static void lagged(struct felix_subscription *subscription, uint64_t resume_from
     subscription_try(subscription);
 }
 
+/* The broker ended the event stream and said why. What a disk refuses at the moment may be mended:
+ * where to go on is known. */
+static void failed(struct felix_subscription *subscription, const struct message *message) {
+    char text[256];
+    enum felix_err err = refusal_err(message->code, message->retry, message->text);
+    (void)text_of_slice(message->text, text, sizeof text);
+    if (err == FELIX_STORAGE || err == FELIX_OVERLOADED || err == FELIX_DRAINING)
+        try_later(subscription, err, text);
+    else
+        subscription_end(subscription, err, text);
+}
+
 static bool deliver_json(struct felix_subscription *subscription, struct frame *frame) {
     struct message message;
     if (message_decode(frame->body, &message) != FELIX_OK) {
@@ -400,6 +412,8 @@ static bool deliver_json(struct felix_subscription *subscription, struct frame *
         deliver(subscription, &batch, &none, FRAME_HEADER_BYTES + frame->body.len);
     } else if (message.type == MESSAGE_SUBSCRIPTION_LAGGED) {
         lagged(subscription, message.offset);
+    } else if (message.type == MESSAGE_ERROR) {
+        failed(subscription, &message);
     } else {
         subscription_end(subscription, FELIX_PROTOCOL, "unexpected message on an event stream");
     }

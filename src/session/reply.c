@@ -72,14 +72,37 @@ void reply_message(struct session *session, const struct message *message) {
     (void)quic_stream_write(session->stream, frame, frame->data, bytes);
 }
 
-void reply_error(struct session *session, enum wire_code code, const char *text) {
+static void send_error(struct session *session, enum wire_code code, enum wire_retry retry,
+                       const char *text) {
     struct message message = {
         .type = MESSAGE_ERROR,
         .text = slice_str(text),
         .code = session->error_codes ? code : WIRE_CODE_NONE,
+        .retry = retry,
     };
     counter_add(&session->server->counters.errors_sent, 1);
     reply_message(session, &message);
+}
+
+void reply_error(struct session *session, enum wire_code code, const char *text) {
+    send_error(session, code, wire_code_retry(code), text);
+}
+
+void reply_refusal(struct session *session, enum felix_err err, const char *text) {
+    send_error(session, wire_code_of_err(err), wire_retry_of_err(err), text);
+}
+
+const char *reply_text_of(enum felix_err err) {
+    switch ((int)err) {
+    case FELIX_DISK_FULL:
+        return "the disk is full: nothing was stored, try again later";
+    case FELIX_STORAGE:
+        return "durable storage error: the disk failed, see the log of the broker";
+    case FELIX_DAMAGED:
+        return "durable storage error: the log of the stream is damaged and takes nothing";
+    default:
+        return err_text(err);
+    }
 }
 
 void reply_stream_not_found_text(char *out, size_t out_bytes, struct slice tenant,
@@ -103,6 +126,7 @@ void reply_cache_not_found_text(char *out, size_t out_bytes, struct slice tenant
 static void send_ack(struct session *session, uint64_t request_id, bool json,
                      const struct publish_outcome *outcome, const char *text) {
     enum felix_err err = outcome->err;
+    bool has_offset = outcome->has_offset && session->ack_offsets;
     if (session->uni)
         return;
     counter_add(&session->server->counters.acks_sent, 1);
@@ -115,14 +139,29 @@ static void send_ack(struct session *session, uint64_t request_id, bool json,
             .request_id = request_id,
             .text = slice_str(text),
             .code = session->error_codes ? wire_code_of_err(err) : WIRE_CODE_NONE,
+            .retry = wire_retry_of_err(err),
+            .has_offset = has_offset,
+            .offset = outcome->offset,
+            .has_level = session->ack_levels,
+            .level = outcome->level,
         };
         reply_message(session, &message);
         return;
     }
     uint8_t frame[ACK_FRAME_BYTES_MAX];
     struct publish_ack ack = {
-        .request_id = request_id, .ok = err == FELIX_OK, .message = slice_str(text)};
-    size_t bytes = ack_frame_encode(FRAME_PUBLISH_ACK, &ack, frame);
+        .request_id = request_id,
+        .ok = err == FELIX_OK,
+        .message = slice_str(text),
+        .offset = outcome->offset,
+        .level = outcome->level,
+    };
+    uint16_t flags = FRAME_PUBLISH_ACK;
+    if (has_offset)
+        flags |= FRAME_ACK_OFFSET;
+    if (session->ack_levels)
+        flags |= FRAME_ACK_LEVEL;
+    size_t bytes = ack_frame_encode(flags, &ack, frame);
     reply_bytes(session, frame, bytes);
 }
 
@@ -159,7 +198,7 @@ void reply_owed_done(struct session *session, uint64_t number,
         session->owed_count--;
         session->owed_first++;
         send_ack(session, ack.request_id, ack.json, &ack.outcome,
-                 ack.outcome.err == FELIX_OK ? "" : err_text(ack.outcome.err));
+                 ack.outcome.err == FELIX_OK ? "" : reply_text_of(ack.outcome.err));
     }
     if (session->state == SESSION_ENDING)
         session_end(session);
@@ -169,7 +208,7 @@ void reply_publish(struct session *session, uint64_t request_id, bool json,
                    const struct publish_outcome *outcome, const char *text) {
     if (session->owed_count == 0) {
         send_ack(session, request_id, json, outcome,
-                 text[0] == '\0' && outcome->err != FELIX_OK ? err_text(outcome->err) : text);
+                 text[0] == '\0' && outcome->err != FELIX_OK ? reply_text_of(outcome->err) : text);
         return;
     }
     reply_owed_done(session, reply_owe(session, request_id, json), outcome);

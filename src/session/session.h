@@ -192,6 +192,10 @@ void reply_block(struct session *session, struct buf *block, const uint8_t *byte
 void reply_all_acked(struct session *session);
 void reply_message(struct session *session, const struct message *message);
 void reply_error(struct session *session, enum wire_code code, const char *text);
+/** The same with the code and retry class of `err`. */
+void reply_refusal(struct session *session, enum felix_err err, const char *text);
+/** What a client reads of an error that is not its own doing: static. */
+const char *reply_text_of(enum felix_err err);
 /** Error text for an object that does not exist: "stream not found: tenant=..". */
 void reply_stream_not_found_text(char *out, size_t out_bytes, struct slice tenant,
                                  struct slice namespace_, struct slice stream);
@@ -229,8 +233,8 @@ struct event_stream {
     struct quic_stream *stream;
     struct subscription sub;
     uint64_t subscription_id;
-    bool offsets;
-    bool ended;              /* finish once the queue is empty */
+    bool offsets, timestamps, error_codes; /* as of the session that subscribed */
+    bool ended;                            /* finish once the queue is empty */
     enum felix_err stop_err; /* why, unless the stream was deleted (core_host.stopped) */
     uint64_t resume_from;
     uint64_t requested_offset; /* of the start position */

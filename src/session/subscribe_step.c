@@ -112,6 +112,21 @@ static void refuse_cursor(struct session *session, const struct event_stream *ev
     reply_message(session, &reply);
 }
 
+/* Of a durable stream also where it begins, and where the stream ended when it subscribed. */
+static void confirm(struct session *session, const struct event_stream *event, uint64_t seq) {
+    bool offsets = event->offsets && event->sub.fanout->log != NULL;
+    struct message reply = {
+        .type = MESSAGE_SUBSCRIBED,
+        .has_subscription_id = true,
+        .subscription_id = event->subscription_id,
+        .has_offset = offsets,
+        .offset = seq,
+        .has_live_offset = offsets,
+        .live_offset = event->sub.live_seq,
+    };
+    reply_message(session, &reply);
+}
+
 void subscribe_step_done(struct event_stream *event, enum felix_err err, uint64_t seq) {
     struct session *session = event->session;
     INVARIANT(session != NULL && session->subscribing == event);
@@ -124,16 +139,14 @@ void subscribe_step_done(struct event_stream *event, enum felix_err err, uint64_
         return;
     }
     if (err == FELIX_OK) {
-        struct message reply = {
-            .type = MESSAGE_SUBSCRIBED,
-            .has_subscription_id = true,
-            .subscription_id = event->subscription_id,
-        };
-        reply_message(session, &reply);
+        confirm(session, event, seq);
     } else if (err == FELIX_CURSOR_TOO_OLD || err == FELIX_CURSOR_IN_FUTURE) {
         refuse_cursor(session, event, err, event->requested_offset, seq);
     } else {
-        fail(session, wire_code_of_err(err), "stream not found: it was deleted");
+        counter_add(&session->server->counters.subscribe_failed, 1);
+        reply_refusal(session, err,
+                      err == FELIX_NOT_FOUND ? "stream not found: it was deleted"
+                                             : reply_text_of(err));
     }
     if (err != FELIX_OK)
         event_stream_free(event);

@@ -162,7 +162,7 @@ def test_timestamps_are_asked_for_only_where_they_are_wanted(tmp_path, new_drive
         words.clear()
         new_driver(broker)
         assert not any(w["client_flags"] & frames.TIMESTAMPS for w in words)
-        assert words[0]["client_flags"] & frames.ACK_OFFSET and words[0]["felix_c"] == 3
+        assert words[0]["client_flags"] & frames.ACK_OFFSET and words[0]["felix_c"] & 2
         offered = frames.ACK_ON_COMMIT | frames.SUBSCRIPTION_LAGGED
         assert words[0]["client_features"] & offered == offered
 
@@ -184,6 +184,31 @@ def test_a_cursor_error_tells_what_is_available(tmp_path, new_driver, reason, co
         assert driver.cursor() == (7, 40)
         refusal(driver.set, "nonsense", "x")
         assert driver.cursor() is None
+
+
+# ---- what ends an event stream with a word
+
+
+def storage(retry):
+    return frames.message("error", message="no", code="storage", retry=retry)
+
+
+def test_a_log_that_cannot_be_read_for_the_moment_is_read_on_later(tmp_path, new_driver):
+    subscriptions = Subscriptions([events(b"a", offset=40), storage("outcome_unknown")], [events(b"b", offset=41)])
+    with FakeBroker(tmp_path, subscriptions, OURS) as broker:
+        driver = new_driver(broker)
+        got = driver.take(driver.subscribe("s", start="earliest"), 2)
+        assert [(m.text, m.offset) for m in got] == [("a", 40), ("b", 41)]
+        assert subscriptions.starts == ["earliest", {"offset": 41}]
+
+
+def test_a_log_that_is_damaged_ends_the_subscription(tmp_path, new_driver):
+    with FakeBroker(tmp_path, Subscriptions([events(b"a", offset=40), storage("fatal")]), OURS) as broker:
+        driver = new_driver(broker)
+        subscription = driver.subscribe("s")
+        assert driver.event() == ["end", str(subscription), "DAMAGED", "no"]
+        assert driver.next(subscription).offset == 40
+        assert refusal(driver.next, subscription).code == "DAMAGED"
 
 
 # ---- lag

@@ -468,7 +468,7 @@ def test_cache_replies_keep_request_order_whatever_reactor_holds_the_key(start_b
 def framed(peer, tenant, token):
     """A stream on which cache frames were agreed and handle 0 is the cache c."""
     stream = peer.bi()
-    stream.send(frames.auth(tenant, token, own=0xFFFFFFFF))
+    stream.send(frames.auth(tenant, token, own=0xFFFFFFF9))
     stream.expect("auth_ok", felix_c=1)
     return stream.send(frames.cache_bind(0, tenant, NS, "c"))
 

@@ -132,7 +132,9 @@ static void fill(struct world_log *log, struct log_read *read, uint32_t count) {
 }
 
 static void answer(struct world_log *log, struct log_read *read) {
-    if (read->offset < log->oldest) {
+    if (log->read_fails != FELIX_OK) {
+        read->err = log->read_fails;
+    } else if (read->offset < log->oldest) {
         read->err = FELIX_CURSOR_TOO_OLD;
         read->available = log->oldest;
     } else if (read->offset > log->end) {

@@ -24,9 +24,10 @@ struct world_log {
     uint64_t end, oldest, capacity, epoch;
     struct log_batch *head, *tail; /* given to it and not yet committed */
     struct log_read *reads;
-    bool held;            /* nothing is committed or answered until this is false again */
-    enum felix_err fails; /* what is committed next fails with this, once */
-    size_t pages_out;     /* bytes of pages that were not given back */
+    bool held;                 /* nothing is committed or answered until this is false again */
+    enum felix_err fails;      /* what is committed next fails with this, once */
+    enum felix_err read_fails; /* with this all reads fail */
+    size_t pages_out;          /* bytes of pages that were not given back */
 };
 
 /** What the servers of a world call (session/server.h); the context is the world. */

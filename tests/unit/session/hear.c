@@ -40,10 +40,19 @@ void hear_ack(struct peer_stream *stream, uint64_t request_id, bool ok) {
     struct slice body;
     struct publish_ack ack = {0};
     assert_true(world_hear(stream, &frame, &body));
-    assert_int_equal(frame.flags, FRAME_PUBLISH_ACK);
+    assert_int_equal(frame.flags & ~(FRAME_ACK_OFFSET | FRAME_ACK_LEVEL), FRAME_PUBLISH_ACK);
     assert_int_equal(ack_decode(frame.flags, body, &ack), FELIX_OK);
     assert_int_equal(ack.request_id, request_id);
     assert_int_equal(ack.ok, ok);
+}
+
+uint16_t hear_stored(struct peer_stream *stream, struct publish_ack *ret) {
+    struct frame_header frame;
+    struct slice body;
+    assert_true(world_hear(stream, &frame, &body));
+    assert_int_equal(ack_decode(frame.flags, body, ret), FELIX_OK);
+    assert_true(ret->ok);
+    return frame.flags;
 }
 
 static void hear_nothing(struct peer_stream *stream) {
@@ -84,6 +93,24 @@ const char *hear_events(struct peer_stream *events) {
 struct peer_stream *open_ready(struct world *world, struct peer *peer, enum world_person person) {
     struct peer_stream *stream = peer_open(peer, true);
     world_say_auth(stream, person, CLIENT_FEATURES);
+    peer_flush(peer);
+    hear_message(stream, MESSAGE_AUTH_OK, NULL);
+    return stream;
+}
+
+struct peer_stream *open_with_words(struct peer *peer, const struct client_words *words) {
+    struct peer_stream *stream = peer_open(peer, true);
+    struct message auth = {
+        .type = MESSAGE_AUTH,
+        .tenant = world_tenant(WORLD_ALL),
+        .token = world_token(WORLD_ALL),
+        .has_client_flags = true,
+        .flags = words->flags,
+        .has_client_features = true,
+        .features = words->features,
+        .own_features = words->own_features,
+    };
+    world_say(stream, &auth);
     peer_flush(peer);
     hear_message(stream, MESSAGE_AUTH_OK, NULL);
     return stream;
