@@ -48,7 +48,10 @@ void names_apply(struct names *names, const struct crash_event *event) {
         names_set(names, event->path, MEMORY_DIR);
         break;
     case CRASH_RENAME:
-        if (source != NULL) {
+        if (source != NULL && source->file == MEMORY_DIR) {
+            for (size_t i = 0; i < names->count; i++)
+                memory_name_move(&names->list[i], event->path, event->other);
+        } else if (source != NULL) {
             names_set(names, event->other, source->file);
             names_remove(names, event->path);
         }

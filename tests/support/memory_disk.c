@@ -14,6 +14,17 @@ size_t memory_path_parent(const char *path) {
     return slash == NULL ? 0 : (size_t)(slash - path);
 }
 
+void memory_name_move(struct memory_name *name, const char *from, const char *to) {
+    size_t bytes = strlen(from);
+    if (strncmp(name->path, from, bytes) != 0 ||
+        (name->path[bytes] != '\0' && name->path[bytes] != '/'))
+        return;
+    char path[2 * MEMORY_PATH_BYTES];
+    int length = snprintf(path, sizeof path, "%s%s", to, name->path + bytes);
+    INVARIANT(length > 0 && (size_t)length < sizeof name->path);
+    memcpy(name->path, path, (size_t)length + 1);
+}
+
 static bool is_root(const char *path, size_t bytes) {
     return bytes == 0 || (bytes == 1 && (path[0] == '/' || path[0] == '.'));
 }
@@ -410,13 +421,22 @@ static int memory_list(void *context, const char *path,
     return 0;
 }
 
+/* A directory takes along what is in it; one that stands in its way has to be removed first. */
+static int rename_dir(struct memory_disk *disk, const char *from, const char *to) {
+    if (find_name(disk, to) != NULL)
+        return -EEXIST;
+    for (size_t i = 0; i < disk->name_count; i++)
+        memory_name_move(&disk->names[i], from, to);
+    return 0;
+}
+
 static int memory_rename(void *context, const char *from, const char *to) {
     struct memory_disk *disk = enter(context);
     const struct memory_name *source = find_name(disk, from);
     if (source == NULL || !is_dir(disk, to, memory_path_parent(to)))
         return leave(disk, -ENOENT);
     if (source->file == MEMORY_DIR)
-        return leave(disk, -EINVAL); /* nobody renames directories here */
+        return leave(disk, rename_dir(disk, from, to));
     struct memory_name *target = find_name(disk, to);
     if (target != NULL && target->file == MEMORY_DIR)
         return leave(disk, -EISDIR);

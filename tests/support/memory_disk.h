@@ -88,6 +88,9 @@ void memory_disk_dump(const struct memory_disk *disk);
 /** The length of the directory part of `path`; 0: it lies in the root. */
 size_t memory_path_parent(const char *path);
 
+/** `from` was renamed to `to`: change a name that is or lies below `from`. */
+void memory_name_move(struct memory_name *name, const char *from, const char *to);
+
 /** A step of a 64-bit hash over bytes. */
 uint64_t memory_hash(uint64_t hash, const void *data, size_t bytes);
 
