@@ -11,9 +11,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -173,6 +175,10 @@ static int posix_remove_dir(void *context, const char *path) {
     return result_of(rmdir(path));
 }
 
+static int posix_clone(void *context, int from, int to) {
+    return result_of(ioctl(to, FICLONE, from));
+}
+
 static const struct disk_ops posix_ops = {
     .open = posix_open,
     .close = posix_close,
@@ -189,6 +195,7 @@ static const struct disk_ops posix_ops = {
     .rename = posix_rename,
     .remove = posix_remove,
     .remove_dir = posix_remove_dir,
+    .clone = posix_clone,
 };
 
 const struct disk disk_posix = {.ops = &posix_ops};

@@ -40,6 +40,8 @@ struct disk_ops {
     int (*rename)(void *context, const char *from, const char *to);
     int (*remove)(void *context, const char *path);     /* a file */
     int (*remove_dir)(void *context, const char *path); /* an empty directory */
+    /* Make the new file `to` share the blocks of all of `from`. May be NULL; any error: copy. */
+    int (*clone)(void *context, int from, int to);
 };
 
 struct disk {
