@@ -60,7 +60,13 @@ static enum MHD_Result answer_page(struct http_server *server, struct MHD_Connec
     static char ok[] = "ok";
     static char draining[] = "draining";
     if (strcmp(url, "/ready") == 0) {
-        bool ready = server->callbacks.ready(server->callbacks.context);
+        struct text why = {0};
+        bool ready = server->callbacks.ready(server->callbacks.context, &why);
+        size_t len = why.len;
+        if (!ready && len > 0)
+            return answer(connection, MHD_HTTP_SERVICE_UNAVAILABLE, TEXT_TYPE, text_take(&why), len,
+                          true);
+        text_deinit(&why);
         return ready ? answer_word(connection, MHD_HTTP_OK, ok)
                      : answer_word(connection, MHD_HTTP_SERVICE_UNAVAILABLE, draining);
     }

@@ -15,7 +15,8 @@
 #include <sys/socket.h>
 
 struct http_callbacks {
-    bool (*ready)(void *context);                             /* /ready: 200, or 503 "draining" */
+    bool (*ready)(void *context, struct text *why); /* /ready: 200, or 503 with the reason, which
+                                                       is appended; "draining" when none is */
     void (*render_metrics)(void *context, struct text *page); /* appends the page of /metrics */
     void *context; /* borrowed until http_server_stop has returned */
 };

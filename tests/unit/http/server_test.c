@@ -17,8 +17,12 @@ static struct http_server server;
 static _Atomic bool ready;
 static char reply[16384];
 
-static bool is_ready(void *context) {
+static const char *reason;
+
+static bool is_ready(void *context, struct text *why) {
     assert_ptr_equal(context, &ready);
+    if (reason != NULL)
+        text_add(why, reason);
     return atomic_load(&ready);
 }
 
@@ -107,6 +111,16 @@ static void ready_follows_the_node(void **) {
     assert_string_equal(body(), "draining");
 }
 
+static void not_ready_says_why_where_there_is_a_reason(void **) {
+    reason = "log t/n/s: damaged on disk\n";
+    assert_int_equal(status_of("GET", "/ready"), 200);
+    assert_string_equal(body(), "ok");
+    atomic_store(&ready, false);
+    assert_int_equal(status_of("GET", "/ready"), 503);
+    assert_string_equal(body(), reason);
+    reason = NULL;
+}
+
 static void metrics_have_the_type_that_prometheus_wants(void **) {
     assert_int_equal(status_of("GET", "/metrics"), 200);
     assert_string_equal(body(), "# TYPE x counter\nx 1\n");
@@ -184,6 +198,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         SERVER_TEST(live_is_ok_even_while_draining),
         SERVER_TEST(ready_follows_the_node),
+        SERVER_TEST(not_ready_says_why_where_there_is_a_reason),
         SERVER_TEST(metrics_have_the_type_that_prometheus_wants),
         SERVER_TEST(head_has_the_same_status_and_no_body),
         SERVER_TEST(other_methods_are_405_and_other_paths_404),
