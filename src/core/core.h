@@ -108,6 +108,7 @@ struct uncommitted {
     uint32_t block_capacity, block_head, block_count;
     uint64_t epoch;
     enum felix_err err;    /* the log takes nothing at present */
+    bool unopened;         /* nor can it be read, and nobody knows where it ends */
     uint64_t gap_reactors; /* bit set: told that the last batches were left out */
 };
 
@@ -190,6 +191,9 @@ struct slice core_key_slice(const struct buf *key);
  * its own namespace, until made_streams_max. NULL: not found. Borrowed: fanout_ref to keep. */
 struct fanout *core_find_stream(struct core *core, struct slice key);
 struct cache_entry_point *core_find_cache(struct core *core, struct slice key);
+
+/** The reactor that owns the stream of this key, among so many. Any thread. */
+unsigned core_owner(struct slice key, unsigned reactor_count);
 
 /** The same without making anything. */
 struct fanout *core_get_stream(const struct core *core, struct slice key);

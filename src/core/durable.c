@@ -191,6 +191,10 @@ void durable_logged(struct core *core, const struct mail_logged *mail) {
     struct fanout *fanout = core_fanout_of(core, &mail->mail);
     if (fanout == NULL || fanout->log == NULL)
         return;
+    if (fanout->uncommitted.unopened && notice->available) {
+        fanout->uncommitted.unopened = false;
+        topic_begin(&fanout->topic, notice->end);
+    }
     commit(core, fanout, notice->end, notice->flushed ? ACK_LEVEL_FLUSHED : ACK_LEVEL_WRITTEN);
     if (notice->err != FELIX_OK)
         fail_from(core, fanout, notice);

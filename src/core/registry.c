@@ -109,19 +109,24 @@ void cache_point_unref(struct cache_entry_point *point) {
     free(point);
 }
 
+unsigned core_owner(struct slice key, unsigned reactor_count) {
+    return (unsigned)(map_hash(key) % reactor_count);
+}
+
 static struct fanout *add_stream(struct core *core, struct slice key, uint64_t hash,
                                  uint64_t incarnation, const struct stream_start *start) {
     struct fanout *fanout = xcalloc(1, sizeof *fanout);
     fanout->key = core_key_new(key);
     fanout->incarnation = incarnation;
     fanout->hash = hash;
-    fanout->owner = (unsigned)(hash % core->reactor_count);
+    fanout->owner = core_owner(key, core->reactor_count);
     fanout->refs = 1;
     if (start != NULL && start->log != NULL) {
         topic_init(&fanout->topic, true, start->end);
         fanout->log = start->log;
         fanout->uncommitted.epoch = start->epoch;
         fanout->uncommitted.err = start->err;
+        fanout->uncommitted.unopened = start->err != FELIX_OK;
     }
     if (fanout->owner == core->reactor) {
         fanout->all_next = core->topics;

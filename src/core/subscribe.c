@@ -25,6 +25,10 @@ uint64_t core_next_handle(struct core *core) {
 static struct admission admit(struct core *core, struct fanout *fanout, unsigned reactor,
                               enum start_kind start, uint64_t offset, bool rejoins) {
     struct admission ret = {0};
+    if (fanout->uncommitted.unopened) {
+        ret.err = fanout->uncommitted.err;
+        return ret;
+    }
     core_close_topic(core, fanout); /* lone items of this turn belong to those who were there */
     ret.live_seq = fanout->topic.visible_seq;
     if (rejoins && offset > ret.live_seq) {

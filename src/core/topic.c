@@ -95,6 +95,12 @@ void topic_commit(struct topic *topic, const struct topic_limits *limits, struct
     make_visible(topic, limits, block);
 }
 
+void topic_begin(struct topic *topic, uint64_t end) {
+    INVARIANT(topic->durable && !topic_is_open(topic) && topic->ring_count == 0);
+    topic->next_seq = end;
+    topic->visible_seq = end;
+}
+
 void topic_rewind(struct topic *topic, uint64_t end) {
     INVARIANT(topic->durable && !topic_is_open(topic) && end <= topic->next_seq);
     topic->next_seq = end;

@@ -62,6 +62,9 @@ uint64_t topic_tail(const struct topic *topic);
 /** A batch of a durable topic that was delivered is committed: it may be replayed. In order. */
 void topic_commit(struct topic *topic, const struct topic_limits *limits, struct buf *block);
 
+/** A durable topic that has had no item goes on at `end`: its log was opened late. */
+void topic_begin(struct topic *topic, uint64_t end);
+
 /** Nothing from `end` on was kept: a durable topic goes on there. It must not be open. */
 void topic_rewind(struct topic *topic, uint64_t end);
 

@@ -159,6 +159,40 @@ static void a_failed_log_refuses_at_once(void **state) {
     world_end(world);
 }
 
+/* The log of the world holds what was published; now its stream begins as if the log could not be
+ * opened. */
+static void begin_unopened(unsigned reactors, uint8_t items) {
+    begin(reactors, 64);
+    (void)publish(1, items, 'a');
+    struct core *core = &world->reactors[world->log->owner].server.core;
+    struct fanout *fanout = core_find_stream(core, core_key_slice(world->log->key));
+    while (topic_trim(&fanout->topic) > 0)
+        continue;
+    core->ring_bytes = 0;
+    topic_begin(&fanout->topic, 0);
+    fanout->uncommitted.err = FELIX_STORAGE;
+    fanout->uncommitted.unopened = true;
+}
+
+static void a_log_that_opens_late_goes_on_where_it_ends(void **state) {
+    (void)state;
+    for (unsigned reactors = 1; reactors <= 2; reactors++) {
+        struct message refusal;
+        begin_unopened(reactors, 3);
+        hear_message(publish(2, 1, 'x'), MESSAGE_PUBLISH_ERROR, NULL);
+        hear_message(subscribe_from(START_OFFSET, 2), MESSAGE_ERROR, &refusal);
+        assert_int_equal(refusal.code, WIRE_CODE_STORAGE);
+        message_deinit(&refusal);
+        world_log_recover(world->log);
+        world_settle(world);
+        hear_ack(publish(3, 1, 'd'), 3, true);
+        assert_int_equal(world->log->end, 4);
+        hear_message(subscribe_from(START_OFFSET, 2), MESSAGE_SUBSCRIBED, NULL);
+        assert_string_equal(hear_events(newest_events()), "cd");
+        world_end(world);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_publish_is_answered_when_the_log_has_it),
@@ -167,6 +201,7 @@ int main(void) {
         cmocka_unit_test(a_start_that_is_gone_is_too_old),
         cmocka_unit_test(a_refused_publish_gives_its_offset_to_the_next),
         cmocka_unit_test(a_failed_log_refuses_at_once),
+        cmocka_unit_test(a_log_that_opens_late_goes_on_where_it_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
