@@ -223,12 +223,20 @@ static void tell_written(struct stream_log *log) {
 
 /* ---- flushing ---- */
 
+static void note_sync_time(struct log_service *service, uint64_t took_ns) {
+    (void)pthread_mutex_lock(&service->times_lock);
+    hist_record(&service->sync_times, took_ns);
+    (void)pthread_mutex_unlock(&service->times_lock);
+}
+
 static bool flush(struct stream_log *log) {
     struct log_service *service = log->service;
     struct felix_error error = {0};
     uint64_t target = atomic_load(&log->written);
     uint64_t waiters = atomic_exchange(&log->unsynced_batches, 0);
+    uint64_t begin_ns = clock_now_ns();
     enum felix_err err = record_log_sync(atomic_load(&log->records), &error);
+    note_sync_time(service, clock_now_ns() - begin_ns);
     if (err != FELIX_OK) {
         LOG_COUNT(service, sync_failures, 1);
         LOG_ERROR(storage, "flush_failed", F_STR("log", log->name), F_ERR(err),

@@ -48,6 +48,7 @@ enum felix_err log_service_new(const struct log_service_settings *settings,
     (void)pthread_mutex_init(&service->jobs_lock, NULL);
     (void)pthread_mutex_init(&service->reads_lock, NULL);
     (void)pthread_mutex_init(&service->lock, NULL);
+    (void)pthread_mutex_init(&service->times_lock, NULL);
     pthread_condattr_t monotonic;
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -92,6 +93,7 @@ void log_service_free(struct log_service *service) {
     (void)pthread_cond_destroy(&service->verifier_wake);
     (void)pthread_cond_destroy(&service->log_gone);
     (void)pthread_mutex_destroy(&service->lock);
+    (void)pthread_mutex_destroy(&service->times_lock);
     (void)pthread_mutex_destroy(&service->reads_lock);
     (void)pthread_mutex_destroy(&service->jobs_lock);
     free(service->counters);
@@ -111,6 +113,12 @@ void log_service_visit(struct log_service *service,
         stream_log_unref(log);
     }
     (void)pthread_mutex_unlock(&service->lock);
+}
+
+void log_service_sync_times(struct log_service *service, struct hist *ret) {
+    (void)pthread_mutex_lock(&service->times_lock);
+    *ret = service->sync_times;
+    (void)pthread_mutex_unlock(&service->times_lock);
 }
 
 static void add_queued(void *context, const char *name, struct stream_log *log) {

@@ -18,7 +18,7 @@
 #ifndef STORAGE_LOG_SERVICE_H
 #define STORAGE_LOG_SERVICE_H
 
-#include "base/counter.h"
+#include "base/hist.h"
 #include "storage/record_log.h"
 
 #include <stdatomic.h>
@@ -151,6 +151,9 @@ struct log_service_counters {
 };
 /** Any thread; borrowed as long as the service is there. queued_bytes is as of this call. */
 const struct log_service_counters *log_service_counters(struct log_service *service);
+
+/** A copy of the times that flushes took, since the service was made. Any thread. */
+void log_service_sync_times(struct log_service *service, struct hist *ret);
 
 /** Every log, for metrics and readiness: `visit` is called under the service's lock. */
 void log_service_visit(struct log_service *service,

@@ -76,6 +76,9 @@ struct log_service {
     void *context;
     struct log_service_counters *counters; /* written by many: atomic_fetch_add */
 
+    pthread_mutex_t times_lock; /* a histogram has one writer at a time */
+    struct hist sync_times;
+
     struct log_pool commit_pool;
     _Atomic(struct log_job *) new_jobs; /* newest first */
     pthread_mutex_t jobs_lock;
