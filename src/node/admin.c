@@ -142,9 +142,6 @@ static enum felix_err create(struct work *work) {
     bool exists = find_in_memory(work, &facts) || named;
     if (exists && object.durable != work->item.durable)
         return refuse_other_kind(work, object.durable);
-    if (work->item.durable)
-        return error_set(&work->error, FELIX_UNSUPPORTED, 0,
-                         "this version keeps streams in memory only");
     if (!named) {
         err = check_room(work);
         if (err == FELIX_OK)
@@ -179,7 +176,7 @@ static enum felix_err delete(struct work *work) {
         shown(work->item.name), work->item.name, scope_file(work));
     if (!find_in_memory(work, &facts) && !object.in_catalog) return not_found(work);
     answer_one(work, STREAM_OUTCOME_DELETED, &facts);
-    err = objects_delete(objects, &work->item, &work->error);
+    err = objects_delete(objects, &work->item, work->request->purge, &work->error);
     if (err == FELIX_OK)(void)
         find_in_memory(work, &after); /* and now no reactor has that one any more */
     return err;

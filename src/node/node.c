@@ -1,6 +1,6 @@
 /*
  * Start order: identity, then all sockets (in the order of their reactors, because the steering
- * program counts them), then the HTTP listener, then the threads. Whatever fails undoes the rest
+ * program counts them), then the logs of durable streams, then the HTTP listener, then the threads. Whatever fails undoes the rest
  * and says why; nothing is served half.
  *
  * Drain: not ready; no new connections and requests; what was accepted is delivered; then every
@@ -22,6 +22,7 @@
 #include "http/server.h"
 #include "node/admin.h"
 #include "node/identity.h"
+#include "node/logs.h"
 #include "node/metrics.h"
 #include "node/objects.h"
 #include "node/reactor.h"
@@ -39,6 +40,7 @@ struct node {
     sem_t drained;
     _Atomic bool ready;
     bool draining;
+    struct logs *logs;
     struct objects objects;
     struct admin *admin;
 };
@@ -159,14 +161,18 @@ static enum felix_err open_reactors(struct node *node, unsigned count, struct qu
     return FELIX_OK;
 }
 
-static bool http_ready(void *context) {
+static bool http_ready(void *context, struct text *why) {
     struct node *node = context;
-    return atomic_load(&node->ready);
+    return atomic_load(&node->ready) && !logs_failed(node->logs, why);
 }
 
 static void http_metrics(void *context, struct text *out) {
     struct node *node = context;
-    metrics_render_node(node->reactors, node->reactor_count, atomic_load(&node->ready), out);
+    struct text ignored = {0};
+    bool ready = http_ready(node, &ignored);
+    text_deinit(&ignored);
+    metrics_render_node(node->reactors, node->reactor_count, ready, out);
+    logs_render_metrics(node->logs, out);
 }
 
 static enum felix_err start_http(struct node *node, struct felix_error *reterr) {
@@ -185,23 +191,24 @@ enum felix_err node_start(const struct config *config, struct node **ret,
     node->config = config;
     (void)sem_init(&node->drained, 0, 0);
 
-    enum felix_err err = objects_check_scope(config->scope, config->scope_count, reterr);
-    if (err == FELIX_OK)
-        err = identity_prepare(config, &node->identity, reterr);
+    enum felix_err err = identity_prepare(config, &node->identity, reterr);
     if (err == FELIX_OK)
         err = identity_load_tls(config, &node->identity, &tls, reterr);
     if (err == FELIX_OK)
         err = identity_load_keys(config, &node->identity, &keys, reterr);
     if (err == FELIX_OK) {
-        objects_init(&node->objects, config, node->identity.data_dir);
+        node->logs = logs_new(config, node->identity.data_dir);
+        objects_init(&node->objects, config, node->identity.data_dir, node->logs);
         node->admin = admin_new(config, &node->objects);
     }
     if (err == FELIX_OK)
         err = open_reactors(node, choose_reactors(config), tls, keys, reterr);
     if (err == FELIX_OK) {
-        objects_begin(&node->objects, node->reactors, node->reactor_count);
-        err = start_http(node, reterr);
+        logs_attach(node->logs, node->reactors, node->reactor_count);
+        err = objects_begin(&node->objects, node->reactors, node->reactor_count, reterr);
     }
+    if (err == FELIX_OK)
+        err = start_http(node, reterr);
     quic_tls_unref(tls);
     auth_keyset_unref(keys);
     for (unsigned i = 0; err == FELIX_OK && i < node->reactor_count; i++) {
@@ -258,6 +265,8 @@ void node_stop(struct node *node) {
     post_all(node, NODE_STOP);
     for (unsigned i = 0; i < node->reactor_count; i++)
         reactor_join(&node->reactors[i]);
+    if (node->logs != NULL)
+        logs_close(node->logs);
     for (unsigned i = 0; i < node->reactor_count; i++)
         reactor_deinit(&node->reactors[i]);
     for (unsigned i = 0; i < node->reactor_count; i++)
@@ -265,6 +274,7 @@ void node_stop(struct node *node) {
     free(node->reactors);
     admin_free(node->admin);
     objects_deinit(&node->objects);
+    logs_free(node->logs);
     (void)sem_destroy(&node->drained);
     explicit_bzero(node->identity.static_secret, sizeof node->identity.static_secret);
     free(node);

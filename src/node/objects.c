@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "node/config_file.h"
 #include "node/identity.h"
+#include "node/logs.h"
 #include "node/scope.h"
 
 struct buf *objects_key(const struct scope_item *item) {
@@ -78,10 +79,11 @@ static struct scope merge(const struct objects *objects, struct scope scope) {
 
 /* ---- life ---- */
 
-void objects_init(struct objects *objects, const struct config *config, const char *data_dir) {
+void objects_init(struct objects *objects, const struct config *config, const char *data_dir,
+                  struct logs *logs) {
     struct felix_error error = {0};
     char path[4200];
-    *objects = (struct objects){.config = config, .incarnation = 1};
+    *objects = (struct objects){.config = config, .logs = logs, .incarnation = 1};
     (void)pthread_mutex_init(&objects->lock, NULL);
     if (!config->dev)
         return;
@@ -107,37 +109,62 @@ static uint64_t share_of(const struct objects *objects, uint64_t max_bytes) {
     return share > 0 || max_bytes == 0 ? share : 1;
 }
 
-void objects_begin(struct objects *objects, struct reactor *reactors, unsigned reactor_count) {
+static bool is_durable(const struct scope_item *item) {
+    return item->kind == SCOPE_STREAM && item->durable;
+}
+
+static bool any_durable(const struct scope_item *items, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (is_durable(&items[i]))
+            return true;
+    return false;
+}
+
+/* On every reactor, before they run. */
+static void begin_item(const struct objects *objects, const struct scope_item *item,
+                       struct stream_log *log) {
+    struct buf *key = objects_key(item);
+    for (unsigned r = 0; r < objects->reactor_count; r++) {
+        struct core *core = &objects->reactors[r].server.core;
+        struct stream_start start = {0};
+        if (log != NULL)
+            logs_start(log, &start);
+        if (item->kind == SCOPE_CACHE)
+            core_add_cache(core, core_key_slice(key), share_of(objects, item->max_bytes));
+        else
+            core_add_stream(core, core_key_slice(key), objects->incarnation, &start);
+    }
+    buf_unref(key);
+}
+
+/* Open all logs together. */
+static void begin_all(struct objects *objects, struct scope all) {
+    struct logs_opening *openings = xcalloc(all.count + 1, sizeof *openings);
+    size_t count = 0;
+    for (size_t i = 0; i < all.count; i++)
+        if (is_durable(&all.items[i]))
+            openings[count++] = (struct logs_opening){.item = &all.items[i],
+                                                      .incarnation = objects->incarnation};
+    logs_open(objects->logs, openings, count);
+    size_t opened = 0;
+    for (size_t i = 0; i < all.count; i++)
+        begin_item(objects, &all.items[i],
+                   is_durable(&all.items[i]) ? openings[opened++].log : NULL);
+    free(openings);
+}
+
+enum felix_err objects_begin(struct objects *objects, struct reactor *reactors,
+                             unsigned reactor_count, struct felix_error *reterr) {
     objects->reactors = reactors;
     objects->reactor_count = reactor_count;
     struct scope all = merge(objects, present_scope(objects));
-    for (size_t i = 0; i < all.count; i++) {
-        const struct scope_item *item = &all.items[i];
-        struct buf *key = objects_key(item);
-        for (unsigned r = 0; r < reactor_count; r++) {
-            struct core *core = &reactors[r].server.core;
-            if (item->kind == SCOPE_CACHE)
-                core_add_cache(core, core_key_slice(key), share_of(objects, item->max_bytes));
-            else
-                core_add_stream(core, core_key_slice(key), objects->incarnation, NULL);
-        }
-        buf_unref(key);
-    }
+    enum felix_err err = FELIX_OK;
+    if (any_durable(all.items, all.count))
+        err = logs_prepare(objects->logs, reterr);
+    if (err == FELIX_OK)
+        begin_all(objects, all);
     free((void *)(uintptr_t)all.items);
-}
-
-/* What cannot be kept is not promised. */
-enum felix_err objects_check_scope(const struct scope_item *items, size_t count,
-                                   struct felix_error *reterr) {
-    for (size_t i = 0; i < count; i++) {
-        const struct scope_item *item = &items[i];
-        if (item->kind == SCOPE_STREAM && item->durable)
-            return error_set(reterr, FELIX_INVALID_ARGUMENT, 0,
-                             "scope: stream %s/%s/%s is durable, but this version keeps streams in "
-                             "memory only; take `durable` out to run it as such",
-                             item->tenant, item->space, item->name);
-    }
-    return FELIX_OK;
+    return err;
 }
 
 /* ---- changes ---- */
@@ -145,6 +172,9 @@ enum felix_err objects_check_scope(const struct scope_item *items, size_t count,
 static void tell_reactors(const struct objects *objects, enum mail_kind kind,
                           const struct scope_item *item, uint64_t incarnation) {
     struct buf *key = objects_key(item);
+    struct logs_opening opening = {.item = item, .incarnation = incarnation};
+    if (kind == MAIL_ADD && is_durable(item))
+        logs_open(objects->logs, &opening, 1);
     for (unsigned r = 0; r < objects->reactor_count; r++) {
         struct mail_object *mail = xcalloc(1, sizeof *mail);
         mail->mail.kind = kind;
@@ -152,6 +182,8 @@ static void tell_reactors(const struct objects *objects, enum mail_kind kind,
         mail->mail.incarnation = incarnation;
         mail->is_cache = item->kind == SCOPE_CACHE;
         mail->max_bytes = share_of(objects, item->max_bytes);
+        if (opening.log != NULL)
+            logs_start(opening.log, &mail->start);
         reactor_post(&objects->reactors[r], &mail->mail);
     }
     buf_unref(key);
@@ -165,7 +197,7 @@ struct scope_update {
 static void apply_change(void *context, enum scope_change change, const struct scope_item *item) {
     struct scope_update *update = context;
     struct objects *objects = update->objects;
-    if (change == SCOPE_ALTERED || made_by_use(objects, item)) {
+    if (change == SCOPE_ALTERED || (made_by_use(objects, item) && !is_durable(item))) {
         update->changes->altered++;
         return;
     }
@@ -173,18 +205,26 @@ static void apply_change(void *context, enum scope_change change, const struct s
         update->changes->added++;
     else
         update->changes->removed++;
-    tell_reactors(objects, change == SCOPE_ADDED ? MAIL_ADD : MAIL_REMOVE, item,
-                  objects->incarnation);
+    /* One in memory that is there by its use gives way. */
+    if (change == SCOPE_REMOVED || made_by_use(objects, item))
+        tell_reactors(objects, MAIL_REMOVE, item, objects->incarnation);
+    if (change == SCOPE_REMOVED)
+        logs_leave(objects->logs, item, false);
+    else
+        tell_reactors(objects, MAIL_ADD, item, objects->incarnation);
 }
 
 enum felix_err objects_set_scope(struct objects *objects, struct scope_item *items, size_t count,
                                  struct node_scope_changes *ret, struct felix_error *reterr) {
-    enum felix_err err = objects_check_scope(items, count, reterr);
+    enum felix_err err = FELIX_OK;
+    (void)pthread_mutex_lock(&objects->lock);
+    if (any_durable(items, count))
+        err = logs_prepare(objects->logs, reterr);
     if (err != FELIX_OK) {
+        (void)pthread_mutex_unlock(&objects->lock);
         scope_free(items, count);
         return err;
     }
-    (void)pthread_mutex_lock(&objects->lock);
     struct scope before = merge(objects, present_scope(objects));
     struct scope after = merge(objects, (struct scope){items, count});
     *ret = (struct node_scope_changes){0};
@@ -230,7 +270,9 @@ size_t objects_made(struct objects *objects) {
 enum felix_err objects_make(struct objects *objects, const struct scope_item *item,
                             struct felix_error *reterr) {
     (void)pthread_mutex_lock(&objects->lock);
-    enum felix_err err = catalog_put(&objects->catalog, item, reterr);
+    enum felix_err err = item->durable ? logs_prepare(objects->logs, reterr) : FELIX_OK;
+    if (err == FELIX_OK)
+        err = catalog_put(&objects->catalog, item, reterr);
     if (err == FELIX_OK && made_by_use(objects, item) && !item->durable) {
         tell_reactors(objects, MAIL_ADD, item, 0); /* the same as by its first use */
     } else if (err == FELIX_OK) {
@@ -242,12 +284,14 @@ enum felix_err objects_make(struct objects *objects, const struct scope_item *it
     return err;
 }
 
-enum felix_err objects_delete(struct objects *objects, const struct scope_item *like,
+enum felix_err objects_delete(struct objects *objects, const struct scope_item *like, bool purge,
                               struct felix_error *reterr) {
     (void)pthread_mutex_lock(&objects->lock);
     enum felix_err err = catalog_remove(&objects->catalog, like, reterr);
-    if (err == FELIX_OK)
+    if (err == FELIX_OK) {
         tell_reactors(objects, MAIL_REMOVE, like, 0);
+        logs_leave(objects->logs, like, purge);
+    }
     (void)pthread_mutex_unlock(&objects->lock);
     return err;
 }

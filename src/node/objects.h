@@ -19,6 +19,7 @@
 
 struct objects {
     const struct config *config;
+    struct logs *logs; /* of the durable streams */
     struct reactor *reactors;
     unsigned reactor_count;
     pthread_mutex_t lock;
@@ -30,16 +31,16 @@ struct objects {
 };
 
 /** Loads the catalog of a development node; one that cannot be read is said in the log. Borrows
- * `config`. */
-void objects_init(struct objects *objects, const struct config *config, const char *data_dir);
+ * `config` and `logs`. */
+void objects_init(struct objects *objects, const struct config *config, const char *data_dir,
+                  struct logs *logs);
 void objects_deinit(struct objects *objects);
 
-/** Make everything on the reactors, which do not run yet. */
-void objects_begin(struct objects *objects, struct reactor *reactors, unsigned reactor_count);
-
-/** FELIX_INVALID_ARGUMENT: there is something in it that this version cannot keep. */
-enum felix_err objects_check_scope(const struct scope_item *items, size_t count,
-                                   struct felix_error *reterr);
+/** Open the logs of the durable streams, and make everything on the reactors, which do not run yet.
+ * A log that cannot be opened is said in the log, and its stream is there, out of order. Errors of
+ * logs_prepare. */
+enum felix_err objects_begin(struct objects *objects, struct reactor *reactors,
+                             unsigned reactor_count, struct felix_error *reterr);
 
 /** See node_set_scope. */
 enum felix_err objects_set_scope(struct objects *objects, struct scope_item *items, size_t count,
@@ -61,14 +62,16 @@ size_t objects_made(struct objects *objects);
 /**
  * Put a stream that neither source names into the catalog and make it on all reactors. A stream in
  * memory that is there by its first use stays as it is; of a durable one the caller has made sure
- * that there is none, and one that comes meanwhile gives way. Errors of catalog_put.
+ * that there is none, and one that comes meanwhile gives way. Errors of catalog_put and, of a durable
+ * one, of logs_prepare.
  */
 enum felix_err objects_make(struct objects *objects, const struct scope_item *item,
                             struct felix_error *reterr);
 
-/** Take a stream out of the catalog, if it is there, and delete it on all reactors. Errors of
- * catalog_remove; then nothing has changed. */
-enum felix_err objects_delete(struct objects *objects, const struct scope_item *like,
+/** Take a stream out of the catalog, if it is there, and delete it on all reactors. Of a durable
+ * one the files stay, unless `purge`; they go in the background. Errors of catalog_remove; then
+ * nothing has changed. */
+enum felix_err objects_delete(struct objects *objects, const struct scope_item *like, bool purge,
                               struct felix_error *reterr);
 
 /** The registry's key of a stream or cache. Returned owned. */

@@ -112,6 +112,8 @@ void reactor_drop_mail(struct reactor *reactor) {
             quic_tls_unref(node->tls);
             auth_keyset_unref(node->keys);
         }
+        if (mail->kind == MAIL_ADD)
+            stream_log_unref(((struct mail_object *)mail)->start.log);
         mail_free(mail);
         mail = next;
     }
