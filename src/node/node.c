@@ -78,10 +78,16 @@ static uint64_t share(uint64_t total, unsigned reactors) {
     return part > 0 ? part : 1;
 }
 
+/* May this node keep durable streams, now or later? What comes with them is then advertised. */
+static bool may_keep_durable(const struct config *config) {
+    return config->dev || config->durable_storage_dir[0] != '\0';
+}
+
 static struct server_settings server_settings_of(const struct config *config, unsigned reactors) {
+    bool durable = may_keep_durable(config);
     return (struct server_settings){
-        .flags = SERVER_FLAGS,
-        .features = SERVER_FEATURES,
+        .flags = durable ? SERVER_FLAGS | SERVER_FLAGS_DURABLE : SERVER_FLAGS,
+        .features = durable ? SERVER_FEATURES | SERVER_FEATURES_DURABLE : SERVER_FEATURES,
         .max_frame_bytes = (uint32_t)config->max_frame_bytes,
         .max_subscriptions_per_conn = config->max_subscriptions_per_conn,
         .conn_inflight_bytes = config->pub_conn_inflight_bytes,

@@ -11,7 +11,7 @@ from felix_testlib.driver import Driver, DriverError
 from felix_testlib.fake_broker import FakeBroker
 from felix_testlib.slow import wait_until
 
-DURABLE = {"server_flags": 0x507F, "server_features": 10244 | frames.ACK_ON_COMMIT | frames.SUBSCRIPTION_LAGGED}
+DURABLE = {"server_flags": frames.FLAGS_DURABLE, "server_features": frames.FEATURES_DURABLE}
 OURS = frames.message("auth_ok", **DURABLE, felix_c=3)
 THEIRS = frames.message("auth_ok", **DURABLE)
 

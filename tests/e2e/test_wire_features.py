@@ -57,26 +57,36 @@ def test_a_client_without_words_gets_ok(broker, peer, tenant):
 def test_flags_alone_get_auth_ok_without_features(broker, peer, tenant):
     for flags in (0, 7, 63, 65535):
         stream = peer.bi().send(frames.auth(tenant, broker.token, flags, None, None))
-        assert stream.frame().body == b'{"type":"auth_ok","server_flags":127}'
+        assert stream.frame().body == b'{"type":"auth_ok","server_flags":20607}'
 
 
-def test_flags_and_features_get_the_golden_auth_ok(broker, peer, tenant):
-    stream = peer.bi().send(frames.auth(tenant, broker.token))
+def test_flags_and_features_get_the_golden_auth_ok_where_nothing_is_durable(scope, connect_peer):
+    peer = connect_peer(scope.broker)
+    stream = peer.bi().send(frames.auth("t1", scope.token()))
     peer._wait(lambda: len(stream.received) >= len(frames.AUTH_OK), 10, "auth_ok")
     assert bytes(stream.received) == frames.AUTH_OK
+
+
+def test_what_comes_with_durable_streams_is_offered_where_they_may_be_kept(
+    broker, peer, tenant, start_scope, connect_peer, tmp_path
+):
+    words = {"server_flags": frames.FLAGS_DURABLE, "server_features": frames.FEATURES_DURABLE}
+    peer.bi().send(frames.auth(tenant, broker.token)).expect("auth_ok", **words)
+    scope = start_scope(env={"FELIX_DURABLE_STORAGE_DIR": str(tmp_path / "logs")})
+    connect_peer(scope.broker).bi().send(frames.auth("t1", scope.token())).expect("auth_ok", **words)
 
 
 def test_features_without_the_extended_bit_and_unknown_bits_are_fine(broker, peer, tenant):
     for features, hi in ((0, None), (0x2804, 15), (0x7FFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0)):
         stream = peer.bi().send(frames.auth(tenant, broker.token, 63, features, hi))
-        stream.expect("auth_ok", server_flags=127)
+        stream.expect("auth_ok", server_flags=frames.FLAGS_DURABLE)
 
 
 def test_unknown_members_of_auth_are_ignored(broker, peer, tenant):
     body = json.loads(frames.auth(tenant, broker.token)[12:])
     body["of_next_year"] = {"nested": [1]}
     body["client_name"] = None
-    peer.bi().send(frames.text(body)).expect("auth_ok", server_flags=127)
+    peer.bi().send(frames.text(body)).expect("auth_ok", server_flags=frames.FLAGS_DURABLE)
 
 
 def test_forty_authenticated_streams_on_one_connection(broker, peer, tenant, name):

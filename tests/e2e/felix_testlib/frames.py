@@ -37,6 +37,9 @@ AUTH_OK = bytes.fromhex(
     "2c227365727665725f6665617475726573223a31303234347d"
 )
 
+# What one that may keep durable streams answers beside that: its flags and features.
+FLAGS_DURABLE = 0x507F
+FEATURES_DURABLE = 10244 | ACK_ON_COMMIT | SUBSCRIPTION_LAGGED
 
 BIND, GET, PUT, DELETE = 1, 2, 3, 4
 DONE, VALUE, MISS, REFUSED = 0, 1, 2, 3
