@@ -8,16 +8,24 @@
 
 #define CHUNK_BYTES ((size_t)256 << 10)
 
+/* What is read at once of [position, end): of a small file no more than there is. */
+static size_t piece_bytes(uint64_t position, uint64_t end) {
+    if (end <= position)
+        return 1;
+    return end - position < CHUNK_BYTES ? (size_t)(end - position) : CHUNK_BYTES;
+}
+
 bool segment_scan_init(struct segment_scan *scan, const struct disk *disk, int file,
                        uint64_t position, uint64_t end, uint64_t offset) {
+    size_t capacity = piece_bytes(position, end);
     *scan = (struct segment_scan){
         .disk = disk,
         .file = file,
         .position = position,
         .end = end,
         .offset = offset,
-        .capacity = CHUNK_BYTES,
-        .bytes = malloc(CHUNK_BYTES),
+        .capacity = capacity,
+        .bytes = malloc(capacity),
     };
     return scan->bytes != NULL;
 }
@@ -108,7 +116,7 @@ struct scan_result segment_scan_next(struct segment_scan *scan) {
 
 int segment_nonzero_end(const struct disk *disk, int file, uint64_t from, uint64_t end,
                         uint64_t *ret) {
-    uint8_t *bytes = malloc(CHUNK_BYTES);
+    uint8_t *bytes = malloc(piece_bytes(from, end));
     if (bytes == NULL)
         return -ENOMEM;
     *ret = from;
