@@ -25,14 +25,16 @@ static const char *tenant_of(enum world_person person) {
 
 static void mint(enum world_person person, const struct mint_key *key) {
     static const char *const all[] = {"stream.publish:stream:t1/*", "stream.subscribe:stream:t1/*",
-                                      "cache.read:cache:t1/*", "cache.write:cache:t1/*"};
+                                      "stream.manage:stream:t1/*", "cache.read:cache:t1/*",
+                                      "cache.write:cache:t1/*"};
     static const char *const some[] = {"stream.publish:stream:t1/n/a",
-                                       "stream.subscribe:stream:t1/n/a"};
+                                       "stream.subscribe:stream:t1/n/a",
+                                       "stream.manage:stream:t1/n/a"};
     static const char *const other[] = {"stream.publish:stream:t2/*",
                                         "stream.subscribe:stream:t2/*", "cache.read:cache:t2/*",
                                         "cache.write:cache:t2/*"};
     static const char *const *const perms[] = {all, some, other};
-    static const size_t counts[] = {4, 2, 4};
+    static const size_t counts[] = {5, 3, 4};
     struct mint_claims claims = {
         .tenant = tenant_of(person),
         .subject = "p:test",

@@ -3,8 +3,8 @@
  * queues of messages that the test delivers, with peers in memory (peer.h) as their clients.
  *
  * Tenants t1 and t2 exist, each with streams a, b and c and cache k in namespace n. Three people
- * have tokens: WORLD_ALL may do everything in t1, WORLD_SOME may publish to and subscribe to
- * stream a of t1 only, WORLD_OTHER may do everything in t2.
+ * have tokens: WORLD_ALL may do everything in t1, WORLD_SOME may publish to, subscribe
+ * to and manage stream a of t1 only, WORLD_OTHER may publish, subscribe, read and write in t2.
  */
 #ifndef TESTS_SUPPORT_WORLD_H
 #define TESTS_SUPPORT_WORLD_H
