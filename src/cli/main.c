@@ -19,6 +19,10 @@ static int cmd_help(struct cli *cli);
 static const struct command commands[] = {
     {"pub", NULL, "publish messages to a stream", cmd_pub},
     {"sub", NULL, "subscribe to a stream and print what arrives", cmd_sub},
+    {"stream", "create", "make a stream", cmd_stream_create},
+    {"stream", "list", "show the streams of a namespace", cmd_stream_list},
+    {"stream", "show", "show one stream", cmd_stream_show},
+    {"stream", "delete", "delete a stream", cmd_stream_delete},
     {"cache", "put", "store a value", cmd_cache_put},
     {"cache", "get", "fetch a value", cmd_cache_get},
     {"cache", "del", "delete a value", cmd_cache_del},

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "client/client.h"
 #include "client/last_error.h"
+#include "client/request.h"
 
 void client_call_begin(struct felix_client *client, struct client_call *call) {
     waiter_reset(&call->waiter);
@@ -198,12 +199,14 @@ static uint64_t expire_pings(struct felix_client *client, uint64_t now_ns) {
     return next_ns;
 }
 
-/* ---- both ---- */
+/* ---- all ---- */
 
 uint64_t calls_expire(struct felix_client *client, uint64_t now_ns) {
-    uint64_t flush_ns = expire_flushes(client, now_ns);
+    uint64_t next_ns = expire_flushes(client, now_ns);
     uint64_t ping_ns = expire_pings(client, now_ns);
-    return flush_ns < ping_ns ? flush_ns : ping_ns;
+    uint64_t request_ns = requests_expire(client, now_ns);
+    next_ns = ping_ns < next_ns ? ping_ns : next_ns;
+    return request_ns < next_ns ? request_ns : next_ns;
 }
 
 void calls_shut(struct felix_client *client) {
@@ -213,6 +216,7 @@ void calls_shut(struct felix_client *client) {
         lane_abandon(client->pings->lane);
         answer_ping(client->pings, client, FELIX_CLOSED, "the client was closed");
     }
+    requests_shut(client);
 }
 
 /* ---- statistics ---- */

@@ -73,6 +73,7 @@ struct felix_client {
     struct client_ending ending;  /* of felix_close */
     struct client_flush *flushes; /* felix_flush calls in progress */
     struct client_ping *pings;
+    struct client_request *requests;
     bool closing;
     bool finishing;          /* publish lanes were finished */
     uint64_t closing_due_ns; /* UINT64_MAX unless closing */
@@ -107,7 +108,7 @@ void client_shut(struct felix_client *client);
 
 /* ---- between client.c and calls.c ---- */
 
-/** Deadlines of flushes and pings; returns the next one. */
+/** Deadlines of flushes, pings and requests; returns the next one. */
 uint64_t calls_expire(struct felix_client *client, uint64_t now_ns);
 /** Answer the flushes that have what they waited for. */
 void calls_after_turn(struct felix_client *client);

@@ -117,6 +117,8 @@ static const struct metric metrics[] = {
      SERVER(delivered_frames)},
     {"felix_delivered_bytes_total", METRIC_COUNTER, "frame bytes given to subscribers' streams",
      NULL, SERVER(delivered_bytes)},
+    {"felix_stream_requests_total", METRIC_COUNTER,
+     "requests to make, list, show or delete streams", NULL, SERVER(stream_requests)},
     {"felix_cache_requests_total", METRIC_COUNTER, "cache requests", NULL, SERVER(cache_requests)},
     {"felix_cache_items", METRIC_GAUGE, "cache entries", NULL, CACHE(items)},
     {"felix_cache_bytes", METRIC_GAUGE, "memory of cache entries", NULL, CACHE(bytes)},

@@ -2,28 +2,25 @@
 
 import base64
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import socket
 import stat
 import subprocess
-import time
 
 import pytest
 
 from felix_testlib import client as clients
 from felix_testlib import tokens
 from felix_testlib.broker import REPO, binary, environment
-from felix_testlib.cli import Cli, vanish
+from felix_testlib.cli import Cli, on_a_terminal, vanish
 from felix_testlib.slow import scaled, wait_until
 
 NS = clients.NAMESPACE
 COMMANDS = [
-    "pub", "sub", "cache put", "cache get", "cache del", "ping", "bench pub", "bench sub",
-    "bench cache", "bench latency", "token mint", "token inspect", "token keygen", "version", "help",
+    "pub", "sub", "stream create", "stream list", "stream show", "stream delete", "cache put", "cache get",
+    "cache del", "ping", "bench pub", "bench sub", "bench cache", "bench latency", "token mint", "token inspect", "token keygen", "version", "help",
 ]  # fmt: skip
 
 
@@ -116,6 +113,11 @@ def test_version(lonely):
         (["sub", "a", "--from", "yesterday"], "none of latest, earliest, or an offset"),
         (["sub", "a", "--raw", "--json"], "exclude each other"),
         (["sub", "a", "--timeout", "soon"], "not a duration"),
+        (["stream"], "which stream command?"),
+        (["stream", "create"], "too few arguments"),
+        (["stream", "create", "a", "--retention-bytes", "5"], "add --durable"),
+        (["stream", "create", "a", "--durable", "--retention-bytes", "much"], "not a number of bytes"),
+        (["stream", "create", "a", "--durable", "--retention-seconds", "1h"], "--retention-seconds: '1h'"),
         (["cache", "get", "a"], "too few arguments"),
         (["cache", "put", "a", "b", "c", "--ttl", "0"], "above zero"),
         (["ping", "--json=yes"], "--json takes no value"),
@@ -311,25 +313,6 @@ def test_a_full_disk_ends_with_2(felix, name, args):
     with open("/dev/full", "wb") as full:
         ended = felix(*[name if a == "NAME" else a for a in args], status=2, stdout=full)
     assert "cannot write the output" in ended.err
-
-
-def on_a_terminal(felix, *args):
-    """Run felix with a terminal as standard output; returns what appears there."""
-    ours, theirs = pty.openpty()
-    try:
-        running = felix.start(*args, stdin=subprocess.DEVNULL, stdout=theirs)
-        os.close(theirs)
-        shown, deadline = b"", time.monotonic() + scaled(20)
-        while time.monotonic() < deadline and select.select([ours], [], [], scaled(10))[0]:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the other side is closed
-                break
-            shown += piece
-        running.end()
-    finally:
-        os.close(ours)
-    return shown.replace(b"\r\n", b"\n").decode()
 
 
 def test_on_a_terminal_results_are_for_people(felix, name):
@@ -636,9 +619,11 @@ def complete(words):
 @pytest.mark.parametrize(
     "words, offered",
     [
-        ([""], ["pub", "sub", "cache", "ping", "bench", "token", "version", "help"]),
+        ([""], ["pub", "sub", "stream", "cache", "ping", "bench", "token", "version", "help"]),
         (["be"], ["bench"]),
         (["cache", ""], ["put", "get", "del"]),
+        (["stream", ""], ["create", "list", "show", "delete"]),
+        (["stream", "create", "--r"], ["--retention-bytes", "--retention-seconds"]),
         (["--server", "cache", "bench", "l"], ["latency"]),
         (["pub", "--ack", ""], ["none", "message", "batch"]),
         (["pub", "--ack", "=", "m"], ["message"]),

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import select
 import subprocess
 import time
 
@@ -91,12 +93,12 @@ class Cli:
         """One that finds the development broker `broker` by its data directory."""
         return cls(home, FELIX_SERVER=broker.address, FELIX_DATA_DIR=broker.data_dir)
 
-    def start(self, *args, env=None, stdin=subprocess.PIPE, stdout=subprocess.PIPE):
+    def start(self, *args, env=None, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
         args = [str(a) for a in args]
         process = subprocess.Popen(
             [binary("felix"), *args],
             env=environment(self.home, {**self.env, **(env or {})}),
-            stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, cwd=self.home,
+            stdin=stdin, stdout=stdout, stderr=stderr, cwd=self.home,
         )  # fmt: skip
         self.running.append(Running(args, process))
         return self.running[-1]
@@ -108,3 +110,27 @@ class Cli:
     def close(self):
         for one in self.running:
             one.kill()
+
+
+def on_a_terminal(felix, *args, typed=None, status=0):
+    """Run felix with a terminal as standard output, and as input and for errors when something is
+    `typed`; returns what appears there."""
+    ours, theirs = pty.openpty()
+    try:
+        if typed is None:
+            running = felix.start(*args, stdin=subprocess.DEVNULL, stdout=theirs)
+        else:
+            running = felix.start(*args, stdin=theirs, stdout=theirs, stderr=theirs)
+            os.write(ours, typed.encode())
+        os.close(theirs)
+        shown, deadline = b"", time.monotonic() + scaled(20)
+        while time.monotonic() < deadline and select.select([ours], [], [], scaled(10))[0]:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            shown += piece
+        running.end(status)
+    finally:
+        os.close(ours)
+    return shown.replace(b"\r\n", b"\n").decode()
