@@ -120,6 +120,7 @@ struct fanout {
     unsigned owner;
     uint32_t refs; /* the registry's and the sessions' route caches' */
     bool deleted;
+    bool made_by_use; /* counts towards made_streams */
 
     struct subscription *subs; /* attached, here */
     uint32_t stalling_subs;

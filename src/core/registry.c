@@ -169,6 +169,7 @@ struct fanout *core_find_stream(struct core *core, struct slice key) {
     struct fanout *fanout = map_get_hashed(&core->streams, key, hash);
     if (fanout == NULL && may_make(core, key)) {
         fanout = add_stream(core, key, hash, 0, NULL);
+        fanout->made_by_use = true;
         core->made_streams++;
     }
     return fanout;
@@ -224,6 +225,7 @@ bool core_remove_stream(struct core *core, struct slice key) {
     if (fanout == NULL)
         return false;
     core->generation++;
+    core->made_streams -= fanout->made_by_use;
     if (fanout->owner == core->reactor)
         counter_sub(&core->counters.streams, 1);
     leave_topics(core, fanout);
