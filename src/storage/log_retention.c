@@ -97,10 +97,19 @@ uint64_t log_last_timestamp(struct record_log *log, struct segment *segment) {
     return timestamp_us;
 }
 
-/* The oldest segment, pinned, if it may go at all. */
-static struct segment *pin_oldest(struct record_log *log, bool *ret_too_many_bytes) {
+void record_log_set_retention(struct record_log *log, uint64_t bytes, uint64_t us) {
+    (void)pthread_mutex_lock(&log->mutex);
+    log->settings.retention_bytes = bytes;
+    log->settings.retention_us = us;
+    (void)pthread_mutex_unlock(&log->mutex);
+}
+
+/* The oldest segment, pinned, if it may go at all; and the bound of its age, 0: none. */
+static struct segment *pin_oldest(struct record_log *log, bool *ret_too_many_bytes,
+                                  uint64_t *ret_age_us) {
     struct segment *oldest = NULL;
     (void)pthread_mutex_lock(&log->mutex);
+    *ret_age_us = log->settings.retention_us;
     if (log->segment_count > 1 && log->segments[0]->id < log->kept_from) {
         oldest = log->segments[0];
         oldest->pins++;
@@ -133,11 +142,12 @@ enum felix_err record_log_retain(struct record_log *log, uint64_t now_us, uint32
     uint32_t removed = 0;
     struct segment *segment;
     bool too_many_bytes = false;
-    while ((segment = pin_oldest(log, &too_many_bytes)) != NULL) {
+    uint64_t age_us;
+    while ((segment = pin_oldest(log, &too_many_bytes, &age_us)) != NULL) {
         bool go = too_many_bytes;
-        if (!go && log->settings.retention_us != 0) {
+        if (!go && age_us != 0) {
             uint64_t newest_us = log_last_timestamp(log, segment);
-            go = now_us > newest_us && now_us - newest_us > log->settings.retention_us;
+            go = now_us > newest_us && now_us - newest_us > age_us;
         }
         if (!go) {
             log_unpin(log, segment);
@@ -156,14 +166,11 @@ enum felix_err record_log_retain(struct record_log *log, uint64_t now_us, uint32
 
 uint64_t record_log_next_retention_us(struct record_log *log) {
     bool unused;
-    if (log->settings.retention_us == 0)
-        return UINT64_MAX;
-    struct segment *segment = pin_oldest(log, &unused);
+    uint64_t age_us, at_us = UINT64_MAX;
+    struct segment *segment = pin_oldest(log, &unused, &age_us);
     if (segment == NULL)
         return UINT64_MAX;
-    uint64_t at_us;
-    if (__builtin_add_overflow(log_last_timestamp(log, segment), log->settings.retention_us,
-                               &at_us))
+    if (age_us != 0 && __builtin_add_overflow(log_last_timestamp(log, segment), age_us, &at_us))
         at_us = UINT64_MAX;
     log_unpin(log, segment);
     return at_us == UINT64_MAX ? at_us : at_us + 1;

@@ -324,6 +324,7 @@ enum felix_err stream_log_open_records(struct stream_log *log, struct felix_erro
     atomic_store(&log->written, report.end);
     atomic_store(&log->durable, report.end);
     atomic_store(&log->records, records);
+    log_give_bounds(log);
     log_tell_damage(log);
     log_upkeep_begin(log);
     return FELIX_OK;
@@ -350,10 +351,7 @@ struct stream_log *log_service_open(struct log_service *service, struct slice te
     struct stream_log *log = new_log(service, tenant, namespace_, stream, user);
     struct felix_error error = {0};
     enum felix_err err;
-    if (retention.bytes != 0)
-        log->settings.retention_bytes = retention.bytes;
-    if (retention.seconds != 0)
-        log->settings.retention_us = retention.seconds * (NS_PER_S / NS_PER_US);
+    log_set_bounds(log, retention);
     if (add_to_list(service, log))
         err = stream_log_open_records(log, &error);
     else

@@ -123,6 +123,10 @@ struct stream_log_state {
 /** Any thread. */
 void stream_log_state(struct stream_log *log, struct stream_log_state *ret);
 
+/** Other bounds for what is kept, from now on: records that they do not keep go within the
+ * retention interval. Any thread. */
+void stream_log_set_retention(struct stream_log *log, struct log_retention retention);
+
 /** What acknowledgements of this log mean: LOG_SYNC_ON_COMMIT, flushed. */
 enum log_sync stream_log_sync(const struct stream_log *log);
 

@@ -13,6 +13,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+/* A year: an age may be longer than a deadline can lie ahead. */
+#define AHEAD_US_MAX ((uint64_t)366 * 24 * 3600 * 1000000)
 #define DEADLINE_STEP_NS (4 * NS_PER_MS)
 
 bool stream_log_try_ref(struct stream_log *log) {
@@ -24,20 +26,26 @@ bool stream_log_try_ref(struct stream_log *log) {
     return true;
 }
 
-void log_arm(struct stream_log *log, enum log_due what, uint64_t at_ns) {
+/* Under service->lock. */
+static void arm(struct stream_log *log, enum log_due what, uint64_t at_ns) {
     struct log_service *service = log->service;
     at_ns += DEADLINE_STEP_NS - at_ns % DEADLINE_STEP_NS;
-    (void)pthread_mutex_lock(&service->lock);
     log->due_ns[what] = at_ns;
     if (at_ns < service->keeper_due_ns) {
         service->keeper_due_ns = at_ns;
         (void)pthread_cond_signal(&service->keeper_wake);
     }
-    (void)pthread_mutex_unlock(&service->lock);
 }
 
-static bool has_bounds(const struct stream_log *log) {
-    return log->settings.retention_bytes != 0 || log->settings.retention_us != 0;
+void log_arm(struct stream_log *log, enum log_due what, uint64_t at_ns) {
+    (void)pthread_mutex_lock(&log->service->lock);
+    arm(log, what, at_ns);
+    (void)pthread_mutex_unlock(&log->service->lock);
+}
+
+static bool has_bounds(struct stream_log *log) {
+    return atomic_load_explicit(&log->retention_bytes, memory_order_relaxed) != 0 ||
+           atomic_load_explicit(&log->retention_us, memory_order_relaxed) != 0;
 }
 
 void log_arm_after_write(struct stream_log *log) {
@@ -63,18 +71,56 @@ void log_upkeep_begin(struct stream_log *log) {
 
 /* ---- retention ---- */
 
+void log_set_bounds(struct stream_log *log, struct log_retention retention) {
+    const struct record_log_settings *defaults = &log->service->settings.log;
+    atomic_store(&log->retention_bytes,
+                 retention.bytes != 0 ? retention.bytes : defaults->retention_bytes);
+    atomic_store(&log->retention_us, retention.seconds != 0
+                                         ? retention.seconds * (NS_PER_S / NS_PER_US)
+                                         : defaults->retention_us);
+}
+
+void log_give_bounds(struct stream_log *log) {
+    struct record_log *records = atomic_load(&log->records);
+    if (records != NULL)
+        record_log_set_retention(records, atomic_load(&log->retention_bytes),
+                                 atomic_load(&log->retention_us));
+}
+
+/* A look that has a deadline far ahead, because of the age of what is there, is due earlier. */
+static void look_within_interval(struct stream_log *log) {
+    struct log_service *service = log->service;
+    uint64_t at_ns = clock_now_ns() + service->settings.retention_interval_ns;
+    if (!has_bounds(log))
+        return;
+    bool idle = !atomic_exchange(&log->retain_armed, true);
+    (void)pthread_mutex_lock(&service->lock);
+    uint64_t due_ns = log->due_ns[LOG_DUE_RETAIN];
+    if (idle || (due_ns != LOG_NEVER && due_ns > at_ns))
+        arm(log, LOG_DUE_RETAIN, at_ns);
+    (void)pthread_mutex_unlock(&service->lock);
+}
+
+void stream_log_set_retention(struct stream_log *log, struct log_retention retention) {
+    log_set_bounds(log, retention);
+    log_give_bounds(log);
+    atomic_store(&log->bounds_changed, true); /* for a look that goes on at this moment */
+    look_within_interval(log);
+}
+
 /* The next look at the age of what is there: when the oldest comes of age, not before the interval
  * is over. */
 static void arm_by_age(struct stream_log *log, struct record_log *records) {
-    if (log->settings.retention_us == 0)
-        return;
     uint64_t at_us = record_log_next_retention_us(records);
     if (at_us == UINT64_MAX || atomic_exchange(&log->retain_armed, true))
         return;
     uint64_t now_us = clock_wall_ns() / NS_PER_US;
     uint64_t wait_ns = log->service->settings.retention_interval_ns;
-    if (at_us > now_us && (at_us - now_us) * NS_PER_US > wait_ns)
-        wait_ns = (at_us - now_us) * NS_PER_US;
+    uint64_t ahead_us = at_us > now_us ? at_us - now_us : 0;
+    if (ahead_us > AHEAD_US_MAX)
+        ahead_us = AHEAD_US_MAX;
+    if (ahead_us * NS_PER_US > wait_ns)
+        wait_ns = ahead_us * NS_PER_US;
     log_arm(log, LOG_DUE_RETAIN, clock_now_ns() + wait_ns);
 }
 
@@ -102,6 +148,8 @@ void log_run_retain(struct stream_log *log) {
     } else {
         atomic_store(&log->retain_armed, false);
     }
+    if (atomic_exchange(&log->bounds_changed, false))
+        look_within_interval(log);
     stream_log_unref(log);
 }
 

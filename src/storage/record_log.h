@@ -135,6 +135,9 @@ enum felix_err record_log_reopen(struct record_log *log, struct felix_error *ret
 enum felix_err record_log_retain(struct record_log *log, uint64_t now_us, uint32_t *ret_removed,
                                  struct felix_error *reterr);
 
+/** Other bounds from now on, for record_log_retain; 0: without limit. Any thread. */
+void record_log_set_retention(struct record_log *log, uint64_t bytes, uint64_t us);
+
 /** When record_log_retain may next have something to do because of age, microseconds of wall
  * clock; UINT64_MAX: never. May read one record. */
 uint64_t record_log_next_retention_us(struct record_log *log);

@@ -43,7 +43,8 @@ struct stream_log {
     _Atomic uint32_t refs;
     char *name; /* "tenant/namespace/stream" */
     char *path;
-    struct record_log_settings settings;
+    struct record_log_settings settings; /* but for the next two */
+    _Atomic uint64_t retention_bytes, retention_us;
     _Atomic(struct record_log *) records; /* NULL: it could not be opened */
     _Atomic(void *) user;
     _Atomic bool purge;
@@ -56,6 +57,7 @@ struct stream_log {
     _Atomic uint64_t unsynced_batches; /* written since the last flush began */
     _Atomic bool sync_armed;           /* LOG_SYNC_PERIODIC: a flush has a deadline */
     _Atomic bool retain_armed;         /* a look at the bounds has one */
+    _Atomic bool bounds_changed;       /* since the last look */
     enum felix_err refusal;            /* writer: why LOG_REFUSED */
     uint64_t reopen_backoff_ns;        /* both roles */
     _Atomic uint64_t retained_ns;      /* when the bounds were looked at last */
@@ -138,6 +140,10 @@ enum felix_err stream_log_open_records(struct stream_log *log, struct felix_erro
 void log_arm(struct stream_log *log, enum log_due what, uint64_t at_ns);
 /** After records were written: deadlines for the periodic flush and for retention. Writer. */
 void log_arm_after_write(struct stream_log *log);
+/** The bounds that a stream asks for, or the service's. */
+void log_set_bounds(struct stream_log *log, struct log_retention retention);
+/** Tell the records, if there are any, what the bounds are at present. */
+void log_give_bounds(struct stream_log *log);
 /** The first look at the bounds, and verification, of a log that was opened. */
 void log_upkeep_begin(struct stream_log *log);
 /** Log lines and counts for damage that was found since the last call. Any thread. */

@@ -284,13 +284,12 @@ static void append(unsigned index, uint64_t offset, uint64_t epoch, size_t bytes
     block->data[3] = 1;
     for (unsigned i = 0; i < 4; i++)
         block->data[4 + i] = (uint8_t)(bytes >> (24 - 8 * i));
-    *batch = (struct log_batch){.block = block,
-                                .list = {.bytes = slice_of(block->data, 8 + bytes),
-                                         .count = 1,
-                                         .payload_bytes = bytes},
-                                .base_offset = offset,
-                                .timestamp_us = 1000 + offset,
-                                .epoch = epoch};
+    *batch = (struct log_batch){
+        .block = block,
+        .list = {.bytes = slice_of(block->data, 8 + bytes), .count = 1, .payload_bytes = bytes},
+        .base_offset = offset,
+        .timestamp_us = 1000 + offset,
+        .epoch = epoch};
     log_append(logs[index], batch);
 }
 
@@ -699,26 +698,71 @@ static void an_interrupted_purge_is_finished_at_the_next_start(void **) {
     assert_int_equal(entries(), 0);
 }
 
-static void old_segments_are_removed_beyond_the_bound_of_the_stream(void **) {
+/* Twenty records in as many segments of about 3000 bytes, long ago. */
+static void start_with_segments(void) {
     struct log_service_settings settings = settings_of(LOG_SYNC_ON_COMMIT);
     settings.log.segment_bytes = 4096;
     start(&settings);
-    no_bounds.bytes = 10000;
     logs[0] = open_log("a", 0, NULL);
     for (uint64_t offset = 0; offset < 20; offset++)
         append(0, offset, 1, 3000);
     wait_end(&told.logs[0], 20);
+}
+
+static void wait_bytes(uint64_t bytes_max) {
     struct timespec pause = {.tv_nsec = 1000000};
-    for (unsigned i = 0; state_of(0).info.bytes > 10000; i++) {
+    for (unsigned i = 0; state_of(0).info.bytes > bytes_max; i++) {
         assert_true(i < WAIT_S * 1000);
         (void)nanosleep(&pause, NULL);
     }
+}
+
+static void old_segments_are_removed_beyond_the_bound_of_the_stream(void **) {
+    no_bounds.bytes = 10000;
+    start_with_segments();
+    wait_bytes(10000);
     assert_true(state_of(0).info.oldest > 10);
     ask(0, 4096);
     struct log_read *read = take_page();
     assert_int_equal(read->err, FELIX_CURSOR_TOO_OLD);
     assert_int_equal(read->available, state_of(0).info.oldest);
     free(read);
+}
+
+static void a_bound_that_comes_later_counts_for_what_is_there(void **) {
+    start_with_segments();
+    assert_int_equal(state_of(0).info.oldest, 0);
+    stream_log_set_retention(logs[0], (struct log_retention){.bytes = 10000});
+    wait_bytes(10000);
+    assert_true(state_of(0).info.oldest > 10);
+    stream_log_set_retention(logs[0], (struct log_retention){.bytes = 5000});
+    wait_bytes(5000);
+}
+
+/* The look that waits for the first age comes earlier with the second. */
+static void a_shorter_age_does_not_wait_for_the_longer_one(void **) {
+    no_bounds.seconds = (uint64_t)1 << 40;
+    start_with_segments();
+    assert_int_equal(state_of(0).info.oldest, 0);
+    stream_log_set_retention(logs[0], (struct log_retention){.seconds = 3600});
+    wait_bytes(4000);
+    assert_int_equal(state_of(0).info.oldest, 19);
+}
+
+/* The log goes on with the service's bounds, and with none it keeps what comes. */
+static void without_a_bound_of_its_own_the_service_s_counts(void **) {
+    no_bounds.bytes = 10000;
+    start_with_segments();
+    wait_bytes(10000);
+    stream_log_set_retention(logs[0], (struct log_retention){0});
+    uint64_t oldest = state_of(0).info.oldest;
+    for (uint64_t offset = 20; offset < 40; offset++)
+        append(0, offset, 1, 3000);
+    wait_end(&told.logs[0], 40);
+    stop();
+    no_bounds.bytes = 0;
+    start_with_log(LOG_SYNC_ON_COMMIT);
+    assert_int_equal(state_of(0).info.oldest, oldest);
 }
 
 #define SERVICE_TEST(name) cmocka_unit_test_setup_teardown(name, fresh, done)
@@ -745,6 +789,9 @@ int main(void) {
         SERVICE_TEST(a_purged_log_leaves_nothing),
         SERVICE_TEST(an_interrupted_purge_is_finished_at_the_next_start),
         SERVICE_TEST(old_segments_are_removed_beyond_the_bound_of_the_stream),
+        SERVICE_TEST(a_bound_that_comes_later_counts_for_what_is_there),
+        SERVICE_TEST(a_shorter_age_does_not_wait_for_the_longer_one),
+        SERVICE_TEST(without_a_bound_of_its_own_the_service_s_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
