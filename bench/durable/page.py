@@ -65,6 +65,9 @@ def row_text(case: Case, row: dict[str, float]) -> str:
         return (f"p50 / p99 {row['p50_us']:.0f} / {row['p99_us']:.0f} us alone, "
                 f"{row['beside_p50_us']:.0f} / {row['beside_p99_us']:.0f} beside {bytes_text(row['load_bytes_per_s'])} "
                 f"to disk, {row['control_p50_us']:.0f} / {row['control_p99_us']:.0f} beside as much in memory")  # fmt: skip
+    if "direct_bytes_per_s" in row:
+        return (f"{bytes_text(row['direct_bytes_per_s'])} around the page cache, "
+                f"{bytes_text(row['buffered_bytes_per_s'])} through it, flushed at the end")  # fmt: skip
     return bytes_text(row["bytes_per_s"])
 
 
