@@ -270,7 +270,9 @@ class Broker:
         found = []
         for secret in self.secrets:
             found += [secret] if secret.count(".") != 2 else [secret.rsplit(".", 1)[1]]
-        for folder, _, names in os.walk(self.data_dir):
+        for folder, folders, names in os.walk(self.data_dir):
+            if "streams" in folders:
+                folders.remove("streams")  # logs of durable streams: records, which may look like anything
             for name in names:
                 path = os.path.join(folder, name)
                 if not stat.S_ISREG(os.lstat(path).st_mode) or os.path.getsize(path) > 1 << 20:
