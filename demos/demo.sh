@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What ./dev demo shows: a development broker; streams with fan-out and a cache, through our command
-# line and through the published Python client; a short measurement with latencydemo and cachedemo;
-# a clean stop. Ends by itself; leaves nothing behind.
+# line and through the published Python client; a durable stream that outlives its broker; a short
+# measurement with latencydemo and cachedemo; a clean stop. Ends by itself; leaves nothing behind.
 # From ./dev: FELIX_BIN_DIR (programs) and FELIX_PYTHON (the virtual environment's interpreter).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -62,7 +62,10 @@ felix cache get sessions alice --quiet || echo "     expired: exit status $?"
 say "4. The published Python client (felix-client from PyPI, unchanged) against the same broker."
 "$python" demos/demo_client.py "$quic" "$work/data" "$http"
 
-say "5. How fast it is here, through our client library, TLS on, each with a broker in its own process."
+say "5. A durable stream: its broker is killed in the middle of publishing (kill -9) and started again."
+"$bin/durable-restart" | sed 's/^/   /'
+
+say "6. How fast it is here, through our client library, TLS on, each with a broker in its own process."
 echo "   one message at a time, 256 bytes, acknowledged, from its making to its last byte at the subscriber:"
 "$bin/latencydemo" --batch 1 --payload 256 --warmup 200 --total 2000 |
     grep -E '^  (p50|p99|p999) |accounting'
@@ -73,7 +76,7 @@ echo "   cache, 32 operations in flight, 256 bytes:"
 "$bin/cachedemo" --concurrency 32 --payloads 256 --samples 20000 |
     grep -E '^(put|get_hit|get_miss): ' | sed 's/^/  /'
 
-say "6. A stop: what was accepted is delivered, connections are closed with a reason."
+say "7. A stop: what was accepted is delivered, connections are closed with a reason."
 kill -TERM "$broker"
 if wait "$broker"; then echo "   the broker drained and ended with status 0"; else
     echo "   the broker ended with status $?" >&2
