@@ -10,6 +10,10 @@
  * acknowledged as flushed, so it is cut, later segments too. Before something is cut that is not
  * plainly unfinished, it is put aside (log_torn.c).
  *
+ * When that leaves rot in the newest segment, the log goes on in another one. Behind a bad record
+ * nothing but the checkpoint tells where the next one is, and once that has moved on, what is
+ * appended to the same file could not be reached any more.
+ *
  * A directory without a checkpoint comes from the original, which flushes a segment before it
  * begins the next: only its newest can have an unfinished write, by the rules of the broker
  * specification 6.9, and where these see no certainty we refuse.
@@ -235,6 +239,32 @@ static enum felix_err finish_newest(struct recovery *recovery, const struct log_
     return failed != 0 ? log_disk_error(reterr, "flush the folder", log->dir, failed) : FELIX_OK;
 }
 
+/* Another newest segment, empty, behind the one that `tail` is of. */
+static enum felix_err leave_rotten(struct recovery *recovery, const struct log_tail *tail,
+                                   struct felix_error *reterr) {
+    struct record_log *log = recovery->log;
+    struct segment *rotten = log_newest(log), *next;
+    enum felix_err err = finish_sealed(recovery, rotten, tail, reterr);
+    if (err != FELIX_OK)
+        return err;
+    if (!log_reserve(log, 1))
+        return log_no_memory(reterr);
+    err = log_create_segment(log, rotten->id + 1, tail->offset, 0, &next, reterr);
+    if (err != FELIX_OK)
+        return err;
+    rotten->sealed = rotten->flushed = true;
+    rotten->pins = 0;
+    log->segments[log->segment_count++] = next;
+    next->entry_synced = true;
+    log->written = (struct log_mark){
+        .offset = tail->offset, .segment = next->id, .position = SEGMENT_HEADER_BYTES};
+    int failed = log->disk->ops->sync(log->disk->context, next->file);
+    if (failed != 0)
+        return log_segment_error(log, reterr, "flush", next->id, failed);
+    failed = log->disk->ops->sync_dir(log->disk->context, log->dir);
+    return failed != 0 ? log_disk_error(reterr, "flush the folder", log->dir, failed) : FELIX_OK;
+}
+
 static enum felix_err create_first(struct recovery *recovery, struct felix_error *reterr) {
     struct record_log *log = recovery->log;
     const struct disk *disk = log->disk;
@@ -310,6 +340,8 @@ static enum felix_err recover_segments(struct recovery *recovery, struct felix_e
         err = scan_segments(recovery, scan_start(recovery), &tail, reterr);
     if (err == FELIX_OK)
         err = finish_newest(recovery, &tail, reterr);
+    if (err == FELIX_OK && tail.rotten && !recovery->log->read_only)
+        err = leave_rotten(recovery, &tail, reterr);
     if (err == FELIX_OK && recovery->checkpointed && tail.offset < recovery->mark.offset)
         err = log_damaged(log, reterr, recovery->mark.segment, recovery->mark.position,
                           "records that were flushed are missing");

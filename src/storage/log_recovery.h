@@ -35,6 +35,7 @@ struct log_tail {
     uint64_t content_end;      /* behind the last byte other than zero, at least `position` */
     enum record_fault fault;   /* of what follows; RECORD_OK: nothing, or only zeros */
     uint64_t record_bytes;     /* what that would take by its verified header; else 0 */
+    bool rotten;               /* damage was skipped in front of `position` */
 };
 
 /** Fill a new log from its directory, which exists. Afterwards it has at least one segment, and

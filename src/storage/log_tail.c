@@ -10,59 +10,110 @@ static struct log_mark proven(const struct recovery *recovery, const struct segm
     return (struct log_mark){.offset = segment->base, .position = SEGMENT_HEADER_BYTES};
 }
 
+/* One scan of a segment. */
+struct tail_scan {
+    struct recovery *recovery;
+    struct segment *segment;
+    struct segment_scan scan;
+    struct log_mark until;
+    struct log_index known; /* the index file, read when it is needed */
+    bool known_loaded;
+    bool rotten;
+};
+
+static void load_known(struct tail_scan *tail) {
+    struct record_log *log = tail->recovery->log;
+    char path[PATH_MAX];
+    if (tail->known_loaded)
+        return;
+    tail->known_loaded = true;
+    log_index_init(&tail->known, tail->segment->base, log->settings.index_spacing_bytes);
+    if (segment_path(log->dir, tail->segment->id, "index", path))
+        (void)log_index_load(&tail->known, log->disk, path, tail->scan.end);
+}
+
+/* To the next entry of the index file that leads to a good record, else to the checkpoint. A disk
+ * that fails there shows when the scan goes on. */
+static void jump_to_proven(struct tail_scan *tail, uint64_t bad_position) {
+    struct segment_scan *scan = &tail->scan;
+    uint64_t bad_offset = scan->offset;
+    load_known(tail);
+    for (uint32_t i = 0; i < tail->known.count; i++) {
+        struct log_index_entry entry = tail->known.entries[i];
+        if (entry.offset <= bad_offset || entry.position <= bad_position)
+            continue;
+        if (entry.offset >= tail->until.offset || entry.position >= tail->until.position)
+            break;
+        segment_scan_jump(scan, entry.position, entry.offset);
+        struct scan_result there = segment_scan_next(scan);
+        segment_scan_jump(scan, entry.position, entry.offset);
+        if (there.step == SCAN_RECORD || there.step == SCAN_ERROR)
+            return;
+    }
+    segment_scan_jump(scan, tail->until.position, tail->until.offset);
+}
+
 /* A record that was on disk is bad: on to the next one whose place is proven. */
-static void skip_rot(struct recovery *recovery, struct segment *segment, struct segment_scan *scan,
-                     const struct scan_result *bad, struct log_mark until) {
+static void skip_rot(struct tail_scan *tail, const struct scan_result *bad) {
+    struct segment_scan *scan = &tail->scan;
     struct log_damage damage = {
         .first = scan->offset,
-        .segment = segment->id,
+        .segment = tail->segment->id,
         .position = bad->position,
         .fault = bad->fault,
     };
     if (bad->fault == RECORD_BAD_CHECKSUM && bad->record.offset == scan->offset &&
-        bad->record_bytes <= until.position - bad->position)
+        bad->record_bytes <= tail->until.position - bad->position)
         segment_scan_jump(scan, bad->position + bad->record_bytes, scan->offset + 1);
     else
-        segment_scan_jump(scan, until.position, until.offset);
+        jump_to_proven(tail, bad->position);
     damage.end = scan->offset;
-    segment->index.since_bytes = segment->index.spacing_bytes;
-    log_note_damage(recovery->log, &damage);
+    tail->segment->index.since_bytes = tail->segment->index.spacing_bytes;
+    tail->rotten = true;
+    log_note_damage(tail->recovery->log, &damage);
+}
+
+/* Up to what is no record any more, at or above the checkpoint; fills the segment's index. */
+static struct scan_result scan_records(struct tail_scan *tail) {
+    struct segment *segment = tail->segment;
+    for (;;) {
+        struct scan_result next = segment_scan_next(&tail->scan);
+        if (next.step == SCAN_FAULT && next.position < tail->until.position) {
+            skip_rot(tail, &next);
+            continue;
+        }
+        if (next.step != SCAN_RECORD)
+            return next;
+        log_index_note(&segment->index, next.record.offset, next.position,
+                       tail->scan.position - next.position);
+        segment->last_timestamp_us = next.record.timestamp_us;
+    }
 }
 
 enum felix_err log_scan_tail(struct recovery *recovery, struct segment *segment,
                              uint64_t file_bytes, struct log_tail *ret,
                              struct felix_error *reterr) {
     struct record_log *log = recovery->log;
-    struct log_mark until = proven(recovery, segment);
-    if (until.position > file_bytes)
+    struct tail_scan tail = {
+        .recovery = recovery, .segment = segment, .until = proven(recovery, segment)};
+    if (tail.until.position > file_bytes)
         return log_damaged(log, reterr, segment->id, file_bytes,
                            "the file is shorter than what was flushed");
-    struct segment_scan scan;
-    if (!segment_scan_init(&scan, log->disk, segment->file, SEGMENT_HEADER_BYTES, file_bytes,
+    if (!segment_scan_init(&tail.scan, log->disk, segment->file, SEGMENT_HEADER_BYTES, file_bytes,
                            segment->base))
         return log_no_memory(reterr);
     log_index_clear(&segment->index);
-    struct scan_result next;
-    for (;;) {
-        next = segment_scan_next(&scan);
-        if (next.step == SCAN_FAULT && next.position < until.position) {
-            skip_rot(recovery, segment, &scan, &next, until);
-            continue;
-        }
-        if (next.step != SCAN_RECORD)
-            break;
-        log_index_note(&segment->index, next.record.offset, next.position,
-                       scan.position - next.position);
-        segment->last_timestamp_us = next.record.timestamp_us;
-    }
+    struct scan_result next = scan_records(&tail);
     *ret = (struct log_tail){
-        .position = scan.position,
-        .offset = scan.offset,
+        .position = tail.scan.position,
+        .offset = tail.scan.offset,
         .file_bytes = file_bytes,
-        .content_end = scan.position,
+        .content_end = tail.scan.position,
         .record_bytes = next.record_bytes,
+        .rotten = tail.rotten,
     };
-    segment_scan_deinit(&scan);
+    segment_scan_deinit(&tail.scan);
+    log_index_deinit(&tail.known);
     recovery->report->scanned_bytes += ret->position;
     int err = next.step == SCAN_ERROR ? next.error : 0;
     if (next.step == SCAN_FAULT)

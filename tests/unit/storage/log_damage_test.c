@@ -225,6 +225,48 @@ static void without_an_index_a_bad_header_costs_the_rest_of_its_segment(void **s
     record_log_abandon(log);
 }
 
+static unsigned newest_of(struct memory_disk *disk) {
+    unsigned segment = 0;
+    while (file_of(disk, segment + 1, "log") != NULL)
+        segment++;
+    return segment;
+}
+
+/* The header of the first record of the newest segment is bad. Returns how many records that
+ * costs; the log goes on in another segment, and what is appended can be read from then on. */
+static uint64_t lost_to_rot_in_newest(bool indexed) {
+    unsigned newest = newest_of(&good);
+    char path[64];
+    break_byte(newest, SEGMENT_HEADER_END + 1);
+    (void)snprintf(path, sizeof path, DIR "/%020u.index", newest);
+    if (!indexed)
+        assert_int_equal(bad_table.ops->remove(bad_table.context, path), 0);
+    for (uint64_t end = 44; end < 50; end += 2) {
+        struct record_log *log = open_bad(NULL);
+        assert_int_equal(log_test_info(log).written_end, end);
+        assert_int_equal(newest_of(&bad), newest + 1);
+        log_test_put(log, end, 2, 10);
+        log_test_expect(log, 44, end + 2, 100);
+        record_log_abandon(log);
+    }
+    struct record_log *log = open_bad(NULL);
+    uint64_t lost = read_around_damage(log);
+    record_log_abandon(log);
+    return lost;
+}
+
+static void rot_in_the_newest_segment_ends_at_the_next_index_entry(void **state) {
+    (void)state;
+    make_log(44);
+    assert_int_equal(lost_to_rot_in_newest(true), 3);
+}
+
+static void without_an_index_rot_in_the_newest_segment_ends_with_it(void **state) {
+    (void)state;
+    make_log(44);
+    assert_int_equal(lost_to_rot_in_newest(false), 7);
+}
+
 static void a_page_ends_before_damage(void **state) {
     (void)state;
     make_log(40);
@@ -310,6 +352,8 @@ int main(void) {
         TEST(a_bad_payload_costs_one_record),
         TEST(behind_a_bad_header_reading_goes_on_at_the_next_index_entry),
         TEST(without_an_index_a_bad_header_costs_the_rest_of_its_segment),
+        TEST(rot_in_the_newest_segment_ends_at_the_next_index_entry),
+        TEST(without_an_index_rot_in_the_newest_segment_ends_with_it),
         TEST(a_page_ends_before_damage),
         TEST(a_record_inside_a_payload_is_never_taken_for_one),
         TEST(a_missing_segment_is_damage_and_no_refusal),

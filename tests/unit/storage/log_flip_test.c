@@ -256,7 +256,12 @@ static bool is_noticed(unsigned segment, uint64_t at, struct slice changed) {
     assert_true(memory_disk_hash(&flipped) == hash);
     bool damaged = look_at_everything(log);
     assert_all_kept(segment, changed);
-    log_test_put(log, end, 2, 30);
+    log_test_put(log, end, 2, 1); /* into the same segment, if it has room */
+    log_test_expect(log, end, end + 2, 100);
+    record_log_abandon(log);
+
+    assert_int_equal(open_log(false, &log, &report), FELIX_OK);
+    assert_int_equal(report.end, end + 2);
     log_test_expect(log, end, end + 2, 100);
     record_log_abandon(log);
     return damaged || moved;
