@@ -116,15 +116,26 @@ class Ack:
     message: str
     code: int = 0
     retry: int = 0
+    offset: int | None = None
+    level: int | None = None
 
 
 def decode_ack(f):
-    assert f.flags & ACK and not f.flags & ~(ACK | ACK_CODE), f"flags {f.flags:#06x} {f.body!r}"
+    known = ACK | ACK_CODE | ACK_OFFSET | ACK_LEVEL
+    assert f.flags & ACK and not f.flags & ~known, f"flags {f.flags:#06x} {f.body!r}"
     status, request_id, n = struct.unpack_from(">BQH", f.body)
     assert status in (0, 1), status
     ack = Ack(status == 0, request_id, f.body[11 : 11 + n].decode())
     if f.flags & ACK_CODE:
         ack.code, ack.retry = struct.unpack_from(">HB", f.body, 11 + n)
+    at = 11 + n + (3 if f.flags & ACK_CODE else 0)
+    if f.flags & ACK_OFFSET:
+        (ack.offset,) = struct.unpack_from(">Q", f.body, at)
+        at += 8
+    if f.flags & ACK_LEVEL:
+        ack.level = f.body[at]
+        at += 1
+    assert at == len(f.body), "bytes after the acknowledgement"
     return ack
 
 
@@ -194,6 +205,7 @@ class Events:
     payloads: list
     subscription_id: int | None = None
     base_offset: int | None = None
+    times: list | None = None
 
 
 def decode_events(f):
@@ -207,7 +219,12 @@ def decode_events(f):
         at += 8
     (count,) = struct.unpack_from(">I", f.body, at)
     at += 4
+    if f.flags & TIMESTAMPS:
+        events.times = []
     for _ in range(count):
+        if f.flags & TIMESTAMPS:
+            events.times += struct.unpack_from(">Q", f.body, at)
+            at += 8
         (n,) = struct.unpack_from(">I", f.body, at)
         events.payloads.append(f.body[at + 4 : at + 4 + n])
         assert len(events.payloads[-1]) == n, "truncated event frame"

@@ -267,6 +267,12 @@ class Peer:
     def __exit__(self, *_):
         self.close()
 
+    def widen(self):
+        """A peer that did not read (hold_windows) reads from now on."""
+        with self.driver.lock:
+            del self.quic._write_stream_limits, self.quic._write_connection_limits
+            self._transmit()
+
     # -- streams
 
     def bi(self):
