@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 /* How far the length of the newest segment is set ahead. */
-#define LOG_AHEAD_BYTES ((uint64_t)1 << 20)
+#define LOG_AHEAD_BYTES ((uint64_t)1 << 18)
 
 /* Read-only handles that stay open for the next page. */
 #define LOG_KEPT_SEGMENTS 4u
@@ -37,6 +37,7 @@ struct log_writer {
                                 of them is `active` */
     uint64_t position;       /* in the file of `active` */
     uint64_t file_bytes;     /* length of that file */
+    uint32_t writes;         /* since that was set last */
     uint64_t staged_end;     /* offset */
     uint64_t records, bytes; /* staged and written since the last record_log_write */
 };

@@ -28,8 +28,15 @@ static enum felix_err refuse_failed(const struct record_log *log, struct felix_e
     return error_set(reterr, FELIX_STORAGE, 0, "log %s failed before", log->name);
 }
 
-/* The file may be written up to `end`: its length is set ahead. 0 or negative errno. */
+/* More writes than this in one stretch that was set ahead: then the next one is filled with zeros. */
+#define SMALL_WRITES 7u
+
+/* The file may be written up to `end`; what lies behind it is zeros. Where each write waits for a
+ * flush and writes are small, the zeros are written: then most flushes find their blocks in place
+ * and leave the file system's journal alone. Else only the length is set, which costs no bytes
+ * (docs/decisions/010-durable-log.md). 0 or negative errno. */
 static int set_ahead(struct record_log *log, uint64_t end) {
+    static uint8_t zeros[LOG_AHEAD_BYTES]; /* not const: that would be in the program's file */
     struct log_writer *writer = &log->writer;
     if (end <= writer->file_bytes)
         return 0;
@@ -38,9 +45,18 @@ static int set_ahead(struct record_log *log, uint64_t end) {
         return 0;
     }
     uint64_t bytes = (end + LOG_AHEAD_BYTES - 1) / LOG_AHEAD_BYTES * LOG_AHEAD_BYTES;
-    int err = log->disk->ops->truncate(log->disk->context, writer->active->file, bytes);
+    int file = writer->active->file;
+    bool small = log->settings.sync == LOG_SYNC_ON_COMMIT && writer->writes > SMALL_WRITES &&
+                 bytes - writer->file_bytes <= sizeof zeros;
+    int err = -ENOSPC; /* no room for zeros: perhaps there is for records */
+    if (small)
+        err = disk_write_all(log->disk, file, zeros, (size_t)(bytes - writer->file_bytes),
+                             writer->file_bytes);
+    if (err == -ENOSPC)
+        err = log->disk->ops->truncate(log->disk->context, file, bytes);
     if (err == 0)
         writer->file_bytes = bytes;
+    writer->writes = 0;
     return err;
 }
 
@@ -54,6 +70,7 @@ static enum felix_err put(struct record_log *log, const uint8_t *bytes, size_t c
     if (err != 0)
         return log_segment_error(log, reterr, "write", writer->active->id, err);
     writer->position += count;
+    writer->writes++;
     return FELIX_OK;
 }
 
