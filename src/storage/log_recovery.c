@@ -323,7 +323,7 @@ static enum felix_err renew_checkpoint(struct recovery *recovery, struct felix_e
 
 static enum felix_err recover_segments(struct recovery *recovery, struct felix_error *reterr) {
     struct record_log *log = recovery->log;
-    struct log_tail tail;
+    struct log_tail tail = {0};
     enum felix_err err = log_drop_unfinished(recovery, reterr);
     if (err != FELIX_OK)
         return err;
