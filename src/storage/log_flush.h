@@ -4,7 +4,7 @@
 
 #include "storage/log_state.h"
 
-/** record_log_sync with `sync_lock` held and the log not failed. */
+/** record_log_sync with `sync_lock` held. Refused after a failed flush. */
 enum felix_err log_sync_locked(struct record_log *log, struct felix_error *reterr);
 
 /** Note durable_end in the checkpoint; `sync` flushes it. A failure leaves an older one, which is

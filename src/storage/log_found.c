@@ -82,7 +82,8 @@ enum felix_err log_find_segments(struct record_log *log, struct found_segments *
     return FELIX_OK;
 }
 
-enum felix_err log_drop_newest(struct recovery *recovery, bool keep, struct felix_error *reterr) {
+static enum felix_err drop_newest(struct recovery *recovery, bool keep,
+                                  struct felix_error *reterr) {
     struct record_log *log = recovery->log;
     const struct disk *disk = log->disk;
     struct found_segment *newest = &recovery->found.items[recovery->found.count - 1];
@@ -113,11 +114,11 @@ enum felix_err log_drop_newest(struct recovery *recovery, bool keep, struct feli
     return err != 0 ? log_disk_error(reterr, "flush the folder", log->dir, err) : FELIX_OK;
 }
 
-/* Too short for a header, or nothing but zeros. */
-static enum felix_err is_blank(const struct record_log *log, const struct found_segment *found,
-                               bool *ret, struct felix_error *reterr) {
-    *ret = found->bytes < SEGMENT_HEADER_BYTES;
-    if (*ret || found->fault == SEGMENT_HEADER_OK)
+/* Is there anything but zeros behind byte `from` of the file? */
+static enum felix_err has_content(const struct record_log *log, const struct found_segment *found,
+                                  uint64_t from, bool *ret, struct felix_error *reterr) {
+    *ret = false;
+    if (found->bytes <= from)
         return FELIX_OK;
     char path[PATH_MAX];
     if (!segment_path(log->dir, found->id, "log", path))
@@ -125,34 +126,62 @@ static enum felix_err is_blank(const struct record_log *log, const struct found_
     int file = log->disk->ops->open(log->disk->context, path, DISK_READ);
     if (file < 0)
         return log_segment_error(log, reterr, "open", found->id, file);
-    uint64_t content_end = 0;
-    int err = segment_nonzero_end(log->disk, file, 0, found->bytes, &content_end);
+    uint64_t content_end = from;
+    int err = segment_nonzero_end(log->disk, file, from, found->bytes, &content_end);
     (void)log->disk->ops->close(log->disk->context, file);
-    *ret = content_end == 0;
+    *ret = content_end != from;
     return err != 0 ? log_segment_error(log, reterr, "read", found->id, err) : FELIX_OK;
+}
+
+enum felix_err log_drop_newest(struct recovery *recovery, struct felix_error *reterr) {
+    struct found_segment *newest = &recovery->found.items[recovery->found.count - 1];
+    bool headed = newest->fault == SEGMENT_HEADER_OK;
+    bool keep = false;
+    enum felix_err err =
+        has_content(recovery->log, newest, headed ? SEGMENT_HEADER_BYTES : 0, &keep, reterr);
+    /* Less than a header is an unfinished one. */
+    keep = keep && newest->bytes >= SEGMENT_HEADER_BYTES;
+    return err == FELIX_OK ? drop_newest(recovery, keep, reterr) : err;
+}
+
+/* Nothing of it was flushed, as far as the checkpoint knows. */
+static bool is_above(const struct recovery *recovery, const struct found_segment *found) {
+    return recovery->checkpointed && (found->id > recovery->mark.segment ||
+                                      (found->id == recovery->mark.segment &&
+                                       recovery->mark.position <= SEGMENT_HEADER_BYTES));
+}
+
+/* How many of the segments, from the oldest on, are in front of the first one that was not even
+ * begun when the power went out. */
+static size_t begun(const struct recovery *recovery) {
+    const struct found_segments *found = &recovery->found;
+    for (size_t i = 0; i < found->count; i++) {
+        const struct found_segment *item = &found->items[i];
+        if (item->fault != SEGMENT_HEADER_OK && !item->foreign && is_above(recovery, item))
+            return i;
+    }
+    return found->count;
 }
 
 enum felix_err log_drop_unfinished(struct recovery *recovery, struct felix_error *reterr) {
     struct record_log *log = recovery->log;
-    while (recovery->found.count > 0) {
-        const struct found_segment *newest = &recovery->found.items[recovery->found.count - 1];
+    struct found_segments *found = &recovery->found;
+    enum felix_err err = FELIX_OK;
+    for (size_t count = begun(recovery); err == FELIX_OK && found->count > count;)
+        err = log_drop_newest(recovery, reterr);
+    while (err == FELIX_OK && found->count > 0) {
+        const struct found_segment *newest = &found->items[found->count - 1];
         if (newest->fault == SEGMENT_HEADER_OK)
             return FELIX_OK;
-        bool blank;
-        enum felix_err err = is_blank(log, newest, &blank, reterr);
+        bool content = false;
+        if (newest->bytes >= SEGMENT_HEADER_BYTES)
+            err = has_content(log, newest, 0, &content, reterr);
         if (err != FELIX_OK)
             return err;
-        /* Nothing in it was flushed, as far as the checkpoint knows. */
-        bool above = recovery->checkpointed && (newest->id > recovery->mark.segment ||
-                                                (newest->id == recovery->mark.segment &&
-                                                 recovery->mark.position <= SEGMENT_HEADER_BYTES));
-        bool unfinished = recovery->checkpointed ? above : blank;
-        if (newest->foreign || !unfinished)
+        if (recovery->checkpointed || content)
             return log_damaged(log, reterr, newest->id, 0,
                                segment_header_fault_text(newest->fault));
-        err = log_drop_newest(recovery, !blank, reterr);
-        if (err != FELIX_OK)
-            return err;
+        err = drop_newest(recovery, false, reterr);
     }
-    return FELIX_OK;
+    return err;
 }

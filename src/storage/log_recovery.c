@@ -155,8 +155,7 @@ static enum felix_err drop_behind(struct recovery *recovery, size_t at,
     struct record_log *log = recovery->log;
     while (log->segment_count > at + 1) {
         struct segment *newest = log_newest(log);
-        enum felix_err err =
-            log_drop_newest(recovery, newest->bytes > SEGMENT_HEADER_BYTES, reterr);
+        enum felix_err err = log_drop_newest(recovery, reterr);
         if (err != FELIX_OK)
             return err;
         log->segment_count--;

@@ -56,8 +56,9 @@ enum felix_err log_find_segments(struct record_log *log, struct found_segments *
  * the newest one has a good header, or there is none. */
 enum felix_err log_drop_unfinished(struct recovery *recovery, struct felix_error *reterr);
 
-/** Take away the newest one: it goes without a trace, or is put aside if `keep`. */
-enum felix_err log_drop_newest(struct recovery *recovery, bool keep, struct felix_error *reterr);
+/** Take away the newest one: without a trace if there is nothing in it but a header and zeros, else
+ * it is put aside. */
+enum felix_err log_drop_newest(struct recovery *recovery, struct felix_error *reterr);
 
 /** Scan an open segment from its first record on, filling its index. What is bad below the
  * checkpoint is noted as damage and skipped. */

@@ -6,8 +6,8 @@
  * new segments, cut the last published one to where it ended.
  *
  * A roll flushes nothing: the flusher does that, oldest segment first (log_flush.c). Only when it
- * falls behind by more than OWED_SEGMENTS_MAX does the writer do its work, and that is also how
- * segments get flushed under LOG_SYNC_NONE.
+ * sleeps while more than OWED_SEGMENTS_MAX are owed does the writer do its work, and that is also
+ * how segments get flushed under LOG_SYNC_NONE.
  */
 #include "storage/log_flush.h"
 #include "storage/log_state.h"
@@ -279,5 +279,10 @@ enum felix_err record_log_write(struct record_log *log, struct felix_error *rete
     (void)pthread_mutex_unlock(&log->mutex);
     if (!room)
         return roll_back(log, log_no_memory(reterr));
-    return behind ? record_log_sync(log, reterr) : FELIX_OK;
+    /* A flusher that is at work will come to them. */
+    if (!behind || pthread_mutex_trylock(&log->sync_lock) != 0)
+        return FELIX_OK;
+    err = log_sync_locked(log, reterr);
+    (void)pthread_mutex_unlock(&log->sync_lock);
+    return err;
 }
