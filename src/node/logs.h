@@ -2,9 +2,9 @@
  * The durable streams of a node: the service of their logs, and the way of its answers to the
  * reactors.
  *
- * The service is made with the first durable stream: a node without one has no such threads and
- * no directory. Opening a log blocks on the disk, so no reactor does it; it belongs to whoever
- * changes what exists (node/objects.h), one thread at a time. The rest is any thread.
+ * The service is made with the first durable stream, or when a directory for it is named: a node
+ * without has no such threads. Opening a log blocks on the disk, so no reactor does it; it belongs
+ * to whoever changes what exists (node/objects.h), one thread at a time. The rest is any thread.
  */
 #ifndef NODE_LOGS_H
 #define NODE_LOGS_H
@@ -42,8 +42,8 @@ void logs_open(struct logs *logs, struct logs_opening *openings, size_t count);
 /** Where a stream of this log begins at present; a reference of its own for `ret`. */
 void logs_start(struct stream_log *log, struct stream_start *ret);
 
-/** Its stream is gone from the scope or the catalog: close its log, once the reactors have let go of
- * it, and delete its files if `purge`. No effect on what has no log. */
+/** Its stream is gone from the scope or the catalog: close its log, once the reactors have let go
+ * of it, and delete its files if `purge`. No effect on what has no log. */
 void logs_leave(struct logs *logs, const struct scope_item *item, bool purge);
 
 /** Append the names of the logs that do not serve, with the reason, a line each; false: all do. */

@@ -1,7 +1,7 @@
 /*
  * Start order: identity, then all sockets (in the order of their reactors, because the steering
- * program counts them), then the logs of durable streams, then the HTTP listener, then the threads. Whatever fails undoes the rest
- * and says why; nothing is served half.
+ * program counts them), then the logs of durable streams, then the HTTP listener, then the threads.
+ * Whatever fails undoes the rest and says why; nothing is served half.
  *
  * Drain: not ready; no new connections and requests; what was accepted is delivered; then every
  * connection is closed with a reason; then the threads stop.

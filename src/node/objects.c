@@ -143,8 +143,8 @@ static void begin_all(struct objects *objects, struct scope all) {
     size_t count = 0;
     for (size_t i = 0; i < all.count; i++)
         if (is_durable(&all.items[i]))
-            openings[count++] = (struct logs_opening){.item = &all.items[i],
-                                                      .incarnation = objects->incarnation};
+            openings[count++] =
+                (struct logs_opening){.item = &all.items[i], .incarnation = objects->incarnation};
     logs_open(objects->logs, openings, count);
     size_t opened = 0;
     for (size_t i = 0; i < all.count; i++)
@@ -159,7 +159,9 @@ enum felix_err objects_begin(struct objects *objects, struct reactor *reactors,
     objects->reactor_count = reactor_count;
     struct scope all = merge(objects, present_scope(objects));
     enum felix_err err = FELIX_OK;
-    if (any_durable(all.items, all.count))
+    /* A directory that was named is taken at once, so that two brokers do not find out later that
+     * they share it. */
+    if (any_durable(all.items, all.count) || objects->config->durable_storage_dir[0] != '\0')
         err = logs_prepare(objects->logs, reterr);
     if (err == FELIX_OK)
         begin_all(objects, all);

@@ -62,8 +62,8 @@ size_t objects_made(struct objects *objects);
 /**
  * Put a stream that neither source names into the catalog and make it on all reactors. A stream in
  * memory that is there by its first use stays as it is; of a durable one the caller has made sure
- * that there is none, and one that comes meanwhile gives way. Errors of catalog_put and, of a durable
- * one, of logs_prepare.
+ * that there is none, and one that comes meanwhile gives way. Errors of catalog_put and, of a
+ * durable one, of logs_prepare.
  */
 enum felix_err objects_make(struct objects *objects, const struct scope_item *item,
                             struct felix_error *reterr);
