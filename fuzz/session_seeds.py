@@ -8,6 +8,8 @@ from pathlib import Path
 
 DROP_OLD, WAIT, TIGHT, SLOW, SHORT, MADE, TWO = 4, 8, 16, 32, 64, 128, 1
 BLOCK, DROP_NEW = 0, 2
+DURABLE = 6  # stream c, with the policy drop_new
+TIMES = 32  # of auth: timestamps are wanted
 ALL, SOME, OTHER, BAD = 0, 1, 2, 6
 T1, T2 = 0, 2
 A, B, C, NONE = 0, 4, 8, 12
@@ -192,6 +194,18 @@ SEEDS = {
     "stream_deleted": (SLOW, subscribed() + READY + publish(0, T1 | A) + rare(128)
                        + publish(ACKED, T1 | A) + rare(160) + publish(ACKED, T1 | A) + SETTLE),
     "drain": (0, READY + publish(ACKED, T1 | A) + rare(192) + open_() + auth() + SETTLE),
+    "durable_acks": (DURABLE, READY + publish(ACKED, T1 | C) * 2 + message(PUBLISH, T1 | C, 13, 5)
+                     + publish(0, T1 | C, 1, 1) + SETTLE),
+    "durable_times": (DURABLE, open_() + auth(ALL, TIMES) + message(SUBSCRIBE, T1 | C) + SETTLE
+                      + READY + publish(ACKED, T1 | C, 1, 9) + SETTLE
+                      + open_() + auth(ALL, TIMES) + message(SUBSCRIBE, T1 | C, 17) + SETTLE),
+    "durable_history": (DURABLE | SHORT, READY + publish(ACKED, T1 | C, 1, 20) * 4 + SETTLE
+                        + subscribed(17, T1 | C) + subscribed(24, T1 | C, 3)
+                        + open_() + auth(ALL, TIMES) + message(SUBSCRIBE, T1 | C, 17) + SETTLE),
+    "durable_lagged": (DURABLE | SLOW, subscribed(0, T1 | C) + READY
+                       + (publish(ACKED, T1 | C, 3, 2, 90) + TURN + TURN) * 9 + network(20) + SETTLE),
+    "durable_lagged_unasked": (DURABLE | SLOW, open_() + auth(ALL, 3) + message(SUBSCRIBE, T1 | C) + SETTLE
+                               + READY + (publish(ACKED, T1 | C, 3, 2, 90) + TURN + TURN) * 9 + SETTLE),
     "made_on_first_use": (MADE, READY + publish(ACKED, T1 | 128) + publish(ACKED, T1 | B | 128)
                           + publish(ACKED, T1 | C | 128) + SETTLE),
 }
