@@ -157,7 +157,9 @@ static int list_all(struct cli *cli, felix_client *client, struct stream_answer 
     while (more) {
         struct stream_answer page = {0};
         enum felix_err err = ask(cli, client, &request, &page);
-        if (err == FELIX_OK && page.more && page.count == 0)
+        /* An answer that leads nowhere would be asked for without end. */
+        if (err == FELIX_OK && page.more &&
+            (page.count == 0 || strcmp(page.entries[0].stream, request.after) <= 0))
             err = FELIX_MALFORMED;
         if (err != FELIX_OK) {
             stream_answer_deinit(&page);

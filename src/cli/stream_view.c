@@ -192,7 +192,11 @@ void stream_view_outcome(const struct cli *cli, const struct stream_answer *answ
         [STREAM_OUTCOME_DELETED] = "is deleted",
     };
     char *name = stream_view_name(entry->stream);
-    (void)printf("stream '%s' (%s) %s\n", name, entry->durable ? "durable" : "in memory",
+    (void)printf("stream '%s' (%s) %s", name, entry->durable ? "durable" : "in memory",
                  words[answer->outcome]);
+    if (answer->outcome == STREAM_OUTCOME_MADE && entry->end > entry->oldest)
+        (void)printf(", with %s records of one before it",
+                     out_count(entry->end - entry->oldest).text);
+    (void)printf("\n");
     free(name);
 }

@@ -1,5 +1,6 @@
 #include "node/admin.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,18 @@ static int shown(const char *name) {
     return (int)utf8_cut(slice_str(name), NAME_SHOWN_BYTES);
 }
 
+/* Paths and what the system says may be anything: an error message is UTF-8. */
+static struct slice utf8_part(struct slice text) {
+    size_t len = 0;
+    while (len < text.len) {
+        size_t bytes = utf8_char_bytes(text.data + len, text.data + text.len);
+        if (bytes == 0)
+            break;
+        len += bytes;
+    }
+    return slice_of(text.data, len);
+}
+
 /* Ask the reactors about the request's stream. False: none has it. */
 static bool find_in_memory(struct work *work, struct stream_facts *ret) {
     struct objects *objects = work->admin->objects;
@@ -59,11 +72,35 @@ static bool find_in_memory(struct work *work, struct stream_facts *ret) {
     return facts != NULL;
 }
 
+/* What differs where a log keeps the records. */
+static void describe_log(const struct stream_log_state *log, struct stream_entry *ret) {
+    const struct record_log_info *info = &log->info;
+    ret->state = log->err != FELIX_OK      ? STREAM_STATE_FAILED
+                 : info->damage_count != 0 ? STREAM_STATE_DAMAGED
+                                           : STREAM_STATE_OK;
+    struct slice reason = utf8_part(slice_str(log->text));
+    reason.len = utf8_cut(reason, sizeof ret->reason - 1);
+    if (log->err != FELIX_OK)
+        memcpy(ret->reason, reason.data, reason.len);
+    ret->bytes = info->bytes;
+    ret->segments = info->segments;
+    ret->oldest = info->oldest;
+    ret->end = info->committed_end;
+    ret->damage_count = info->damage_count;
+    for (size_t i = 0; i < info->damage_count && i < STREAM_DAMAGE_MAX; i++)
+        ret->damage[i] = (struct stream_damage){info->damage[i].first, info->damage[i].end};
+}
+
+static_assert(STREAM_DAMAGE_MAX <= LOG_DAMAGE_MAX, "what is listed is remembered");
+
 static void describe(const struct work *work, const char *name, const struct stream_facts *facts,
                      struct stream_entry *ret) {
+    const struct config *config = work->admin->config;
+    struct objects *objects = work->admin->objects;
+    struct stream_log_state log;
     struct scope_item item = work->item;
     item.name = (char *)(uintptr_t)name;
-    struct object_facts object = objects_find(work->admin->objects, &item);
+    struct object_facts object = objects_find(objects, &item);
     *ret = (struct stream_entry){
         .durable = object.durable,
         .origin = object.in_scope     ? STREAM_ORIGIN_SCOPE
@@ -74,11 +111,17 @@ static void describe(const struct work *work, const char *name, const struct str
         .oldest = facts->oldest,
         .end = facts->end,
         .subscriptions = facts->subscriptions,
-        .retention_bytes = object.retention_bytes,
-        .retention_seconds = object.retention_seconds,
     };
     INVARIANT(strlen(name) < sizeof ret->stream);
     memcpy(ret->stream, name, strlen(name) + 1);
+    if (!object.durable)
+        return;
+    ret->retention_bytes =
+        object.retention_bytes != 0 ? object.retention_bytes : config->durable_retention_bytes;
+    ret->retention_seconds = object.retention_seconds != 0 ? object.retention_seconds
+                                                           : config->durable_retention_seconds;
+    if (objects_log_state(objects, &item, &log))
+        describe_log(&log, ret);
 }
 
 static void answer_one(struct work *work, enum stream_outcome outcome,
@@ -131,10 +174,49 @@ static enum felix_err check_room(struct work *work) {
                      max);
 }
 
+static enum felix_err check_retention(struct work *work) {
+    const struct stream_request *request = work->request;
+    if (request->retention_bytes > RETENTION_BYTES_MAX ||
+        request->retention_seconds > RETENTION_SECONDS_MAX)
+        return error_set(&work->error, FELIX_INVALID_ARGUMENT, 0,
+                         "retention must be at most %llu bytes and %llu seconds",
+                         (unsigned long long)RETENTION_BYTES_MAX,
+                         (unsigned long long)RETENTION_SECONDS_MAX);
+    if (work->admin->config->durable_retention_interval_seconds == 0 &&
+        (request->retention_bytes != 0 || request->retention_seconds != 0))
+        return error_set(&work->error, FELIX_INVALID_ARGUMENT, 0,
+                         "this broker never looks at retention: "
+                         "FELIX_DURABLE_RETENTION_INTERVAL_SECONDS is 0");
+    return FELIX_OK;
+}
+
+/* What the request does not name about retention stays as it is. */
+static bool retention_differs(struct work *work, const struct object_facts *object) {
+    if (!work->request->has_retention_bytes)
+        work->item.retention_bytes = object->retention_bytes;
+    if (!work->request->has_retention_seconds)
+        work->item.retention_seconds = object->retention_seconds;
+    return work->item.retention_bytes != object->retention_bytes ||
+           work->item.retention_seconds != object->retention_seconds;
+}
+
+static enum felix_err refuse_of_scope(struct work *work, const char *what_to_do) {
+    return error_set(&work->error, FELIX_INVALID_ARGUMENT, 0,
+                     "stream '%.*s' stands in the scope section of %.200s: %s",
+                     shown(work->item.name), work->item.name, scope_file(work), what_to_do);
+}
+
+static enum felix_err make(struct work *work) {
+    enum felix_err err = check_room(work);
+    return err != FELIX_OK ? err : objects_make(work->admin->objects, &work->item, &work->error);
+}
+
 static enum felix_err create(struct work *work) {
     struct objects *objects = work->admin->objects;
     struct stream_facts facts;
     enum felix_err err = refuse_outside_development(work, "add the stream to");
+    if (err == FELIX_OK)
+        err = check_retention(work);
     if (err != FELIX_OK)
         return err;
     struct object_facts object = objects_find(objects, &work->item);
@@ -142,15 +224,21 @@ static enum felix_err create(struct work *work) {
     bool exists = find_in_memory(work, &facts) || named;
     if (exists && object.durable != work->item.durable)
         return refuse_other_kind(work, object.durable);
-    if (!named) {
-        err = check_room(work);
-        if (err == FELIX_OK)
-            err = objects_make(objects, &work->item, &work->error);
-    }
+    bool changes = named && retention_differs(work, &object);
+    if (changes && object.in_scope)
+        return refuse_of_scope(work, "change its retention there, and send the broker SIGHUP");
+    if (!named)
+        err = make(work);
+    else if (changes)
+        err = objects_set_retention(objects, &work->item, &work->error);
     if (err != FELIX_OK)
         return err;
     (void)find_in_memory(work, &facts); /* and now every reactor has it */
-    answer_one(work, exists ? STREAM_OUTCOME_EXISTS : STREAM_OUTCOME_MADE, &facts);
+    answer_one(work,
+               changes  ? STREAM_OUTCOME_CHANGED
+               : exists ? STREAM_OUTCOME_EXISTS
+                        : STREAM_OUTCOME_MADE,
+               &facts);
     return FELIX_OK;
 }
 
@@ -169,11 +257,8 @@ static enum felix_err delete(struct work *work) {
     enum felix_err err = refuse_outside_development(work, "take the stream out of");
     if (err != FELIX_OK) return err;
     struct object_facts object = objects_find(objects, &work->item);
-    if (object.in_scope) return error_set(
-        &work->error, FELIX_INVALID_ARGUMENT, 0,
-        "stream '%.*s' stands in the scope section of %.200s: take it out there, "
-        "and send the broker SIGHUP",
-        shown(work->item.name), work->item.name, scope_file(work));
+    if (object.in_scope) return refuse_of_scope(work,
+                                                "take it out there, and send the broker SIGHUP");
     if (!find_in_memory(work, &facts) && !object.in_catalog) return not_found(work);
     answer_one(work, STREAM_OUTCOME_DELETED, &facts);
     err = objects_delete(objects, &work->item, work->request->purge, &work->error);
@@ -260,18 +345,6 @@ static enum felix_err list(struct work *work) {
 }
 
 /* ---- the thread ---- */
-
-/* Paths and what the system says may be anything: an error message is UTF-8. */
-static struct slice utf8_part(struct slice text) {
-    size_t len = 0;
-    while (len < text.len) {
-        size_t bytes = utf8_char_bytes(text.data + len, text.data + text.len);
-        if (bytes == 0)
-            break;
-        len += bytes;
-    }
-    return slice_of(text.data, len);
-}
 
 static void post_answer(struct admin *admin, const struct admin_request *to, enum felix_err err,
                         struct slice text) {

@@ -102,9 +102,11 @@ static bool take_stream(struct json *json, struct catalog *catalog) {
         else if (json_string_is(&member, "durable"))
             ok = !has_durable && (has_durable = json_take_bool(json, &item.durable));
         else if (json_string_is(&member, "retention_bytes"))
-            ok = item.retention_bytes == 0 && json_take_u64(json, &item.retention_bytes);
+            ok = json_take_u64(json, &item.retention_bytes) &&
+                 item.retention_bytes <= RETENTION_BYTES_MAX;
         else if (json_string_is(&member, "retention_seconds"))
-            ok = item.retention_seconds == 0 && json_take_u64(json, &item.retention_seconds);
+            ok = json_take_u64(json, &item.retention_seconds) &&
+                 item.retention_seconds <= RETENTION_SECONDS_MAX;
         else
             ok = false;
     }

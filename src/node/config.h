@@ -33,6 +33,9 @@ enum scope_kind { SCOPE_TENANT, SCOPE_NAMESPACE, SCOPE_STREAM, SCOPE_CACHE };
 
 /* One thing that the `scope` section of the file names. Strings are owned by the config; no name
  * is empty or longer than the wire allows. Parents come before their children. */
+#define RETENTION_BYTES_MAX ((uint64_t)1 << 62)
+#define RETENTION_SECONDS_MAX ((uint64_t)1 << 40)
+
 struct scope_item {
     enum scope_kind kind;
     char *tenant;

@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <yaml.h>
 
-#define RETENTION_BYTES_MAX ((uint64_t)1 << 62)
-#define RETENTION_SECONDS_MAX ((uint64_t)1 << 40)
 #define SCOPE_NAME_BYTES_MAX 65535u /* wire specification, section 3: names have 16-bit lengths */
 
 struct file {

@@ -11,7 +11,6 @@
 #include "base/map.h"
 #include "http/metrics.h"
 #include "node/objects.h"
-#include "storage/log_service.h"
 
 #define OPENERS_MAX 64u
 #define LABELLED_LOGS_MAX 200u /* with gauges of their own on the metrics page */
@@ -195,17 +194,20 @@ void logs_free(struct logs *logs) {
 
 /* ---- opening ---- */
 
+static struct log_retention retention_of(const struct scope_item *item) {
+    return (struct log_retention){.bytes = item->retention_bytes,
+                                  .seconds = item->retention_seconds};
+}
+
 static void open_one(struct logs *logs, struct logs_opening *opening) {
     const struct scope_item *item = opening->item;
     struct destination *to = xcalloc(1, sizeof *to);
     to->key = objects_key(item);
     to->incarnation = opening->incarnation;
     to->owner = &logs->reactors[core_owner(core_key_slice(to->key), logs->reactor_count)];
-    to->log = log_service_open(
-        atomic_load(&logs->service), slice_str(item->tenant), slice_str(item->space),
-        slice_str(item->name),
-        (struct log_retention){.bytes = item->retention_bytes, .seconds = item->retention_seconds},
-        to, NULL); /* it has said itself what is wrong with it */
+    to->log = log_service_open(atomic_load(&logs->service), slice_str(item->tenant),
+                               slice_str(item->space), slice_str(item->name), retention_of(item),
+                               to, NULL); /* it has said itself what is wrong with it */
     opening->log = to->log;
     /* The log that was there before is closed now: nobody tells its destination any more. */
     (void)pthread_mutex_lock(&logs->lock);
@@ -258,6 +260,35 @@ void logs_leave(struct logs *logs, const struct scope_item *item, bool purge) {
     if (log != NULL && purge)
         stream_log_purge(log);
     stream_log_unref(log);
+}
+
+/* A reference to the log of a stream, or NULL. */
+static struct stream_log *find_log(struct logs *logs, const struct scope_item *item) {
+    struct buf *key = objects_key(item);
+    (void)pthread_mutex_lock(&logs->lock);
+    const struct destination *to = map_get(&logs->destinations, core_key_slice(key));
+    struct stream_log *log = to != NULL && to->log != NULL ? stream_log_ref(to->log) : NULL;
+    (void)pthread_mutex_unlock(&logs->lock);
+    buf_unref(key);
+    return log;
+}
+
+bool logs_state(struct logs *logs, const struct scope_item *item, struct stream_log_state *ret) {
+    struct stream_log *log = find_log(logs, item);
+    if (log == NULL)
+        return false;
+    stream_log_state(log, ret);
+    stream_log_unref(log);
+    return true;
+}
+
+bool logs_set_retention(struct logs *logs, const struct scope_item *item) {
+    struct stream_log *log = find_log(logs, item);
+    if (log == NULL)
+        return false;
+    stream_log_set_retention(log, retention_of(item));
+    stream_log_unref(log);
+    return true;
 }
 
 void logs_start(struct stream_log *log, struct stream_start *ret) {

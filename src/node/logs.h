@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "node/config.h"
 #include "node/reactor.h"
+#include "storage/log_service.h"
 
 struct logs;
 
@@ -45,6 +46,12 @@ void logs_start(struct stream_log *log, struct stream_start *ret);
 /** Its stream is gone from the scope or the catalog: close its log, once the reactors have let go
  * of it, and delete its files if `purge`. No effect on what has no log. */
 void logs_leave(struct logs *logs, const struct scope_item *item, bool purge);
+
+/** How the log of a stream stands; false: it has none. */
+bool logs_state(struct logs *logs, const struct scope_item *item, struct stream_log_state *ret);
+
+/** The bounds of a stream are those of `item` now. False: it has no log. */
+bool logs_set_retention(struct logs *logs, const struct scope_item *item);
 
 /** Append the names of the logs that do not serve, with the reason, a line each; false: all do. */
 bool logs_failed(struct logs *logs, struct text *out);

@@ -42,7 +42,8 @@ enum felix_err node_reload(struct node *node, struct felix_error *reterr);
 
 struct node_scope_changes {
     size_t added, removed;
-    size_t altered; /* other settings than before: those count from the next start on */
+    size_t altered; /* other settings than before that count from the next start on: all but the
+                       retention of durable streams */
 };
 
 /**

@@ -199,6 +199,9 @@ struct scope_update {
 static void apply_change(void *context, enum scope_change change, const struct scope_item *item) {
     struct scope_update *update = context;
     struct objects *objects = update->objects;
+    /* Durable before and now: only its retention can be another. */
+    if (change == SCOPE_ALTERED && is_durable(item) && logs_set_retention(objects->logs, item))
+        return;
     if (change == SCOPE_ALTERED || (made_by_use(objects, item) && !is_durable(item))) {
         update->changes->altered++;
         return;
@@ -284,6 +287,21 @@ enum felix_err objects_make(struct objects *objects, const struct scope_item *it
     }
     (void)pthread_mutex_unlock(&objects->lock);
     return err;
+}
+
+enum felix_err objects_set_retention(struct objects *objects, const struct scope_item *item,
+                                     struct felix_error *reterr) {
+    (void)pthread_mutex_lock(&objects->lock);
+    enum felix_err err = catalog_put(&objects->catalog, item, reterr);
+    if (err == FELIX_OK)
+        (void)logs_set_retention(objects->logs, item);
+    (void)pthread_mutex_unlock(&objects->lock);
+    return err;
+}
+
+bool objects_log_state(struct objects *objects, const struct scope_item *like,
+                       struct stream_log_state *ret) {
+    return logs_state(objects->logs, like, ret);
 }
 
 enum felix_err objects_delete(struct objects *objects, const struct scope_item *like, bool purge,

@@ -68,6 +68,15 @@ size_t objects_made(struct objects *objects);
 enum felix_err objects_make(struct objects *objects, const struct scope_item *item,
                             struct felix_error *reterr);
 
+/** Other retention for a durable stream of the catalog, from now on. Errors of catalog_put; then
+ * nothing has changed. */
+enum felix_err objects_set_retention(struct objects *objects, const struct scope_item *item,
+                                     struct felix_error *reterr);
+
+/** How the log of a stream stands; false: it has none. */
+bool objects_log_state(struct objects *objects, const struct scope_item *like,
+                       struct stream_log_state *ret);
+
 /** Take a stream out of the catalog, if it is there, and delete it on all reactors. Of a durable
  * one the files stay, unless `purge`; they go in the background. Errors of catalog_remove; then
  * nothing has changed. */

@@ -29,13 +29,14 @@ class Restarted:
 
     def __init__(self, directory, home, **more):
         self.directory, self.home, self.more = directory, home, more
+        self.env = {"FELIX_CORE_SHARDS": 2, **more.pop("env", {})}
         self.broker = self.cli = None
         self.start()
 
     def start(self, yaml=None):
         if yaml is not None:
             self.more["yaml"] = yaml
-        self.broker = Broker(self.directory, env={"FELIX_CORE_SHARDS": 2}, **self.more)
+        self.broker = Broker(self.directory, env=self.env, **self.more)
         self.cli = Cli.of(self.broker, self.home)
 
     def stop(self):
@@ -119,20 +120,22 @@ def test_no_more_streams_are_made_than_are_allowed(start_broker, tmp_path):
 # ---- list, show
 
 
-def use_all(dev, names):
-    """Publish once to each, over one raw connection; returns how many were acknowledged."""
+def publish_each(dev, names, payload=b"x"):
+    """Publish once to each over one raw connection, one after the other; returns how many were
+    acknowledged."""
+    ok = 0
     with Peer(dev.broker.port, ca=dev.broker.ca) as peer:
         control = peer.authenticated(dev.broker.tenant, dev.broker.token)
-        names = list(names)
         for i, name in enumerate(names):
-            control.send(frames.publish(dev.broker.tenant, NS, name, [b"x"], request_id=i))
-        return sum(control.ack().ok for _ in names)
+            control.send(frames.publish(dev.broker.tenant, NS, name, [payload], request_id=i))
+            ok += control.ack().ok
+    return ok
 
 
 def test_a_list_is_in_order_and_longer_than_one_answer(dev):
     """The broker puts 500 into one answer."""
     want = [f"s{i:04}" for i in range(1100)]
-    assert use_all(dev, reversed(want)) == len(want)
+    assert publish_each(dev, reversed(want)) == len(want)
     assert dev.names() == want
 
 
@@ -220,6 +223,141 @@ def test_a_purge_is_confirmed(dev):
     dev("stream", "delete", "s", "--purge", "--yes")
 
 
+# ---- durable streams
+
+
+def logs_of(dev):
+    root = dev.broker.path("streams")
+    return [n for n in os.listdir(root) if os.path.isdir(os.path.join(root, n))]
+
+
+def segments_of(dev):
+    (log,) = logs_of(dev)
+    directory = dev.broker.path(os.path.join("streams", log))
+    return [os.path.join(directory, n) for n in sorted(os.listdir(directory)) if n.endswith(".log")]
+
+
+def test_a_durable_stream_and_its_records_are_there_after_a_restart(dev):
+    made = dev("stream", "create", "s", "--durable", "--json").record
+    assert made["outcome"] == "made" and made["entry"]["durable"]
+    dev("pub", "s", stdin=b"one\ntwo\nthree\n")
+    for _ in range(2):
+        entry = dev("stream", "show", "s", "--json").record
+        assert (entry["durable"], entry["oldest"], entry["end"], entry["state"]) == (True, 0, 3, "ok")
+        assert entry["segments"] == 1 and entry["bytes"] > 3 * 28
+        got = dev("sub", "s", "--from", "earliest", "--count", "3")
+        assert got.lines == [b"one", b"two", b"three"]
+        dev.restart()
+    assert dev("stream", "create", "s", "--durable", "--json").record["outcome"] == "exists"
+    assert "is durable" in dev("stream", "create", "s", status=4).err
+
+
+def test_a_stream_in_memory_becomes_durable_by_way_of_its_end(dev):
+    """In the namespace where streams come by being used: every reactor has the durable one then."""
+    names = [f"s{i}" for i in range(8)]
+    assert publish_each(dev, names) == len(names)
+    for name in names:
+        assert "felix stream delete" in dev("stream", "create", name, "--durable", status=4).err
+        dev("stream", "delete", name)
+        dev("stream", "create", name, "--durable")
+    assert publish_each(dev, names) == len(names)
+    assert [r["end"] for r in dev("stream", "list", "--json").records] == [1] * len(names)
+
+
+def test_a_deleted_durable_stream_is_found_again(dev):
+    dev("stream", "create", "s", "--durable")
+    dev("pub", "s", "x", "--count", "5")
+    assert dev("stream", "delete", "s", "--json").record["entry"]["end"] == 5
+    assert dev.names() == [] and len(logs_of(dev)) == 1
+    shown = on_a_terminal(dev.cli, "stream", "create", "s", "--durable")
+    assert "with 5 records of one before it" in shown
+    assert dev("sub", "s", "--from", "4", "--count", "1").lines == [b"x"]
+
+
+def test_a_purged_durable_stream_is_not(dev):
+    dev("stream", "create", "s", "--durable")
+    dev("pub", "s", "x", "--count", "5")
+    shown = on_a_terminal(dev.cli, "stream", "delete", "s", "--purge", typed="y\n")
+    assert "its 5 records" in shown
+    wait_until(lambda: logs_of(dev) == [], 10, "the files are gone")
+    made = dev("stream", "create", "s", "--durable", "--json").record
+    assert (made["outcome"], made["entry"]["end"]) == ("made", 0)
+
+
+def retention(record):
+    entry = record.get("entry", record)
+    return record.get("outcome"), entry["retention_bytes"], entry["retention_seconds"]
+
+
+def test_retention_is_changed_by_making_it_again_and_what_was_not_given_stays(dev):
+    create = ["stream", "create", "s", "--durable", "--json"]
+    assert retention(dev(*create, "--retention-bytes", "10MiB").record) == ("made", 10 << 20, 0)
+    assert retention(dev(*create, "--retention-seconds", "60").record) == ("changed", 10 << 20, 60)
+    assert retention(dev(*create).record) == ("exists", 10 << 20, 60)
+    dev.restart()
+    assert retention(dev("stream", "show", "s", "--json").record) == (None, 10 << 20, 60)
+    assert retention(dev(*create, "--retention-bytes", "0").record) == ("changed", 0, 60)
+    assert "10.0 MiB, 1 minute" not in on_a_terminal(dev.cli, "stream", "show", "s")
+    for option, value in (("bytes", (1 << 62) + 1), ("seconds", (1 << 40) + 1)):
+        assert "at most" in dev(*create, f"--retention-{option}", value, status=4).err
+
+
+SMALL = {"FELIX_DURABLE_SEGMENT_BYTES": "4096", "FELIX_DURABLE_RETENTION_INTERVAL_SECONDS": "1"}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """One whose logs have small files, which retention looks at each second."""
+    one = Restarted(tmp_path / "broker", tmp_path / "home", env=SMALL)
+    yield one
+    one.stop()
+
+
+def test_a_bound_that_is_given_later_removes_what_is_there(small):
+    small("stream", "create", "s", "--durable")
+    assert publish_each(small, ["s"] * 20, b"x" * 3000) == 20
+    assert small("stream", "show", "s", "--json").record["oldest"] == 0
+    small("stream", "create", "s", "--durable", "--retention-bytes", "10000")
+    wait_until(lambda: small("stream", "show", "s", "--json").record["bytes"] <= 10000, 10, "removed")
+    entry = small("stream", "show", "s", "--json").record
+    assert entry["oldest"] > 10 and entry["end"] == 20
+
+
+def test_damage_is_shown_with_its_offsets(small):
+    small("stream", "create", "s", "--durable")
+    assert publish_each(small, ["s"] * 9, b"x" * 1000) == 9
+    small.stop()
+    with open(segments_of(small)[0], "r+b") as f:
+        f.seek(32 + 28 + 500)
+        f.write(b"y")
+    small.start()
+    wait_until(lambda: small("stream", "show", "s", "--json").record["state"] == "damaged", 10, "found")
+    entry = small("stream", "show", "s", "--json").record
+    assert entry["damaged_ranges"] == 1 and entry["damage"][0]["first"] == 0
+    shown = on_a_terminal(small.cli, "stream", "show", "s")
+    assert re.search(r"^state +damaged$", shown, re.M)
+    assert re.search(r"^damaged +offsets 0 to \d+ cannot be read$", shown, re.M)
+    small("pub", "s", "x")
+
+
+def test_a_log_that_cannot_be_opened_is_shown_with_the_reason_and_the_others_serve(dev):
+    dev("stream", "create", "bad", "--durable")
+    (log,) = logs_of(dev)
+    dev("stream", "create", "good", "--durable")
+    dev.stop()
+    path = dev.broker.path(os.path.join("streams", log))
+    os.rename(path, path + ".away")
+    with open(path, "w"):
+        pass
+    dev.start()
+    bad, good = dev("stream", "list", "--json").records
+    assert (bad["state"], good["state"]) == ("failed", "ok")
+    assert bad["reason"]
+    dev("pub", "good", "x")
+    dev("pub", "bad", "x", status=4)
+    os.remove(path)
+
+
 # ---- who may, and where
 
 
@@ -283,6 +421,19 @@ def test_what_is_made_by_command_outlives_a_new_scope(dev):
     assert dev.names(*there) == ["mine", "two"]
 
 
+def test_another_retention_of_the_scope_counts_at_once(dev):
+    scope = SCOPE.replace("[%s]", "{s: {durable: true, retention_bytes: %s}}")
+    there = ["--namespace", "other"]
+    dev.restart(yaml=scope % "1GiB")
+    assert "SIGHUP" in dev("stream", "create", "s", "--durable", "--retention-bytes", "5", *there, status=4).err
+    with open(dev.broker.config_path, "w") as out:
+        out.write(scope % "2GiB")
+    dev.broker.signal(1)
+    wait_until(lambda: "scope_reloaded" in dev.broker.log(), 10, "reloaded")
+    assert "need_restart=0" in dev.broker.log()
+    assert retention(dev("stream", "show", "s", "--json", *there).record) == (None, 2 << 30, 0)
+
+
 def test_a_catalog_that_cannot_be_read_stops_nothing_and_is_not_overwritten(dev):
     dev("stream", "create", "a", "--namespace", "other")
     dev.stop()
@@ -328,6 +479,20 @@ def test_what_a_broker_answers_is_told(tmp_path, auth, said, status, text):
     with FakeBroker(tmp_path, on_frame, auth) as fake:
         felix = Cli(tmp_path / "home", FELIX_SERVER=fake.address, FELIX_CA_FILE=fake.ca, FELIX_AUTH_TOKEN="x")
         assert text in felix("stream", "show", "s", status=status).err
+
+
+def test_a_list_that_leads_nowhere_ends(tmp_path):
+    numbers = dict.fromkeys(("bytes", "segments", "oldest", "end", "subscriptions", "retention_bytes",
+                             "retention_seconds", "damaged_ranges"), 0)  # fmt: skip
+    entry = {"stream": "a", "durable": False, "origin": "use", "state": "ok", **numbers}
+    page = {"outcome": "listed", "streams": [entry], "more": True}
+
+    def on_frame(stream, frame):
+        stream.say(frames.message("extension_result", name="felix.streams", request_id=1, body=page))
+
+    with FakeBroker(tmp_path, on_frame, agreed()) as fake:
+        felix = Cli(tmp_path / "home", FELIX_SERVER=fake.address, FELIX_CA_FILE=fake.ca, FELIX_AUTH_TOKEN="x")
+        assert "unreadable answer" in felix("stream", "list", status=3).err
 
 
 def test_silence_is_a_timeout(tmp_path):
