@@ -8,21 +8,21 @@ import report
 from cases import CASES, Case
 
 MARKERS = ("<!-- durable:begin -->", "<!-- durable:end -->")
-TITLES = {"felix": "Felix", "felix-shared": "Felix, 64 on one connection", "felix-memory": "Felix, in memory",
-          "redis": "Redis", "jetstream": "JetStream", "fio": "fio"}  # fmt: skip
+TITLES = {"felix": "Felix", "felix-shared": "Felix, one connection for all", "felix-memory": "Felix, in memory",
+          "redis": "Redis", "redis-shared": "Redis, one connection for all", "jetstream": "JetStream",
+          "jetstream-shared": "JetStream, one connection for all", "fio": "fio"}  # fmt: skip
 
 CAVEATS = """\
 How it is measured. Each run has a server of its own with an empty directory on the same file system; systems take
 turns within a trial, and the cost of a flushed append (a pwrite of 284 bytes that makes the file longer, and fdatasync)
 and of a UDP echo is measured right before and after each run.
 "Flushed" is Felix' on_commit, Redis' appendfsync always, JetStream's sync_interval always. A publisher waits for the
-answer to what it sent. The 64 publishers of Redis and JetStream are 64 connections that one thread of peer-load serves;
-those of Felix are 64 publishes on their way over 64 connections of one client with one thread, and in the column beside it
-over one connection, which is what 64 threads of one program do. Redis and JetStream know no batches: a publisher keeps 64
+answer to what it sent. 64 publishers are 64 connections that one thread of peer-load, or of libfelix, serves; "one
+connection for all" is what 64 threads of one program have: with libfelix by default, and with NATS' clients. Redis and JetStream know no batches: a publisher keeps 64
 single messages on its way and sends what the answers of one read allow in one write. Felix encrypts, the peers do not.
 Redis keeps everything in memory beside its file, and answers XADD; JetStream writes to its file store. fio
 writes blocks of 256 KiB in sequence, through the page cache with a flush at the end or around it; the faster one
-counts. The reading publisher of the replay waits for a flush of its own with each message."""
+counts. The publisher beside the replay waits for a flush with each message."""
 
 
 def figures(result: dict[str, Any], case: Case, system: str) -> list[dict[str, float]]:

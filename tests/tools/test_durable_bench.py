@@ -31,12 +31,10 @@ def test_one_publisher_may_take_five_quarters_of_a_flush_and_an_echo(p50_us, goo
     assert reached("one", felix={"p50_us": p50_us}) == good
 
 
-@pytest.mark.parametrize("felix, redis, jetstream, good",
-                         [(200, 100, 10, True), (199, 100, 9, False), (200, 100, 10.1, False)])  # fmt: skip
-def test_many_publishers_need_both_ratios(felix, redis, jetstream, good):
-    table = {name: {"records_per_s": rate} for name, rate in
-             (("felix", felix), ("redis", redis), ("jetstream", jetstream))}  # fmt: skip
-    assert reached("many", **table) == good
+@pytest.mark.parametrize("felix, shared, good", [(200, 400, True), (199, 400, False), (200, 399, False)])
+def test_many_publishers_are_compared_over_many_connections_and_over_one(felix, shared, good):
+    rates = {"felix": felix, "redis": 100, "jetstream": 10, "felix-shared": shared, "redis-shared": 200, "jetstream-shared": 20}
+    assert reached("many", **{name: {"records_per_s": rate} for name, rate in rates.items()}) == good
 
 
 def test_a_peer_that_was_not_measured_is_not_beaten():
