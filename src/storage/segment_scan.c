@@ -114,6 +114,16 @@ struct scan_result segment_scan_next(struct segment_scan *scan) {
     return result;
 }
 
+/* `bytes` without the zeros at the end. What was set ahead is all zeros, a page at a time. */
+static size_t without_zeros(const uint8_t *data, size_t bytes) {
+    static const uint8_t zeros[4096];
+    while (bytes >= sizeof zeros && memcmp(data + bytes - sizeof zeros, zeros, sizeof zeros) == 0)
+        bytes -= sizeof zeros;
+    while (bytes > 0 && data[bytes - 1] == 0)
+        bytes--;
+    return bytes;
+}
+
 int segment_nonzero_end(const struct disk *disk, int file, uint64_t from, uint64_t end,
                         uint64_t *ret) {
     uint8_t *bytes = malloc(piece_bytes(from, end));
@@ -128,12 +138,9 @@ int segment_nonzero_end(const struct disk *disk, int file, uint64_t from, uint64
             err = (int)got;
             break;
         }
-        for (size_t i = (size_t)got; i > 0; i--) {
-            if (bytes[i - 1] != 0) {
-                *ret = at + i;
-                break;
-            }
-        }
+        size_t used = without_zeros(bytes, (size_t)got);
+        if (used > 0)
+            *ret = at + used;
         at += (uint64_t)got;
     }
     free(bytes);
