@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[1:1] = [str(ROOT / part) for part in ("bench/durable", "bench/peers", "scripts/perf")]
 
-import cases as work  # noqa: E402
+import workloads as work  # noqa: E402
 import disk  # noqa: E402
 import measure  # noqa: E402
 import page  # noqa: E402

@@ -65,7 +65,7 @@ out:
     if (status != 0) {
         struct felix_cursor_error cursor;
         fprintf(stderr, "resume: %s\n", felix_last_error());
-        if (felix_cursor_error(&cursor))
+        if (felix_last_cursor_error(&cursor))
             fprintf(stderr, "resume: offset %" PRIu64 " would work\n", cursor.available);
     }
     felix_unsubscribe(subscription);

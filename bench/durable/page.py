@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import report
-from cases import CASES, Case
+from workloads import CASES, Case
 
 MARKERS = ("<!-- durable:begin -->", "<!-- durable:end -->")
 TITLES = {"felix": "Felix", "felix-shared": "Felix, one connection for all", "felix-memory": "Felix, in memory",

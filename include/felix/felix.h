@@ -61,7 +61,7 @@ struct felix_cursor_error {
  * FELIX_LAGGED (the first message that was left out, twice). Also inside on_end. False: it was
  * another failure, and *ret is left alone.
  */
-FELIX_API bool felix_cursor_error(struct felix_cursor_error *ret);
+FELIX_API bool felix_last_cursor_error(struct felix_cursor_error *ret);
 
 /* ---- options ---- */
 
@@ -253,7 +253,7 @@ struct felix_subscribe_options {
  * owned in *ret, to be given to felix_unsubscribe. Not from a callback.
  *
  *   FELIX_NOT_FOUND, FELIX_FORBIDDEN, FELIX_LIMIT
- *   FELIX_CURSOR_TOO_OLD, FELIX_CURSOR_IN_FUTURE   felix_cursor_error tells what is available
+ *   FELIX_CURSOR_TOO_OLD, FELIX_CURSOR_IN_FUTURE   felix_last_cursor_error tells what is
  *   FELIX_STORAGE, FELIX_DAMAGED                   what is stored cannot be read
  */
 FELIX_API enum felix_err felix_subscribe(felix_client *client, const char *ns, const char *stream,
@@ -267,7 +267,7 @@ FELIX_API enum felix_err felix_subscribe(felix_client *client, const char *ns, c
  *
  *   FELIX_TIMED_OUT   nothing came
  *   FELIX_CLOSED      ended, and everything was taken; other codes: why it ended
- *   FELIX_LAGGED      with no_resubscribe: felix_cursor_error tells where to go on
+ *   FELIX_LAGGED      with no_resubscribe: felix_last_cursor_error tells where to go on
  */
 FELIX_API enum felix_err felix_next(felix_subscription *subscription, uint32_t timeout_ms,
                                     struct felix_message *ret);

@@ -17,7 +17,7 @@ void last_error_set_cursor(struct felix_cursor_error cursor) {
     record_cursor = cursor;
 }
 
-bool felix_cursor_error(struct felix_cursor_error *ret) {
+bool felix_last_cursor_error(struct felix_cursor_error *ret) {
     if (ret == NULL || (record.code != FELIX_CURSOR_TOO_OLD &&
                         record.code != FELIX_CURSOR_IN_FUTURE && record.code != FELIX_LAGGED))
         return false;

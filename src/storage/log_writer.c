@@ -28,7 +28,8 @@ static enum felix_err refuse_failed(const struct record_log *log, struct felix_e
     return error_set(reterr, FELIX_STORAGE, 0, "log %s failed before", log->name);
 }
 
-/* More writes than this in one stretch that was set ahead: then the next one is filled with zeros. */
+/* More writes than this in one stretch that was set ahead: then the next one is filled with zeros.
+ */
 #define SMALL_WRITES 7u
 
 /* The file may be written up to `end`; what lies behind it is zeros. Where each write waits for a

@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[1:1] = [str(ROOT / part) for part in ("bench/durable", "bench/peers", "scripts/perf", "tests/tools")]
 
-import cases  # noqa: E402
+import workloads  # noqa: E402
 import page  # noqa: E402
 from test_peers import Lines, load  # noqa: E402
 
 BUILD = Path(os.environ.get("FELIX_BIN_DIR", ROOT / "build/bin")).resolve().parent
-BY_KEY = {case.key: case for case in cases.CASES}
+BY_KEY = {case.key: case for case in workloads.CASES}
 DISK = {"fdatasync_us": 200.0, "fdatasync_ahead_us": 150.0, "udp_echo_us": 50.0}
 
 
@@ -47,8 +47,8 @@ def test_batches_have_to_be_as_fast_as_the_disk_flushes(flush_us, least):
         return {"disk": DISK | {"fdatasync_us": flush_us}, "felix": {"records_per_s": rate},
                 "jetstream": {"records_per_s": 100}}  # fmt: skip
 
-    assert cases.batches_verdict(table(least * 1.001))[1]
-    assert not cases.batches_verdict(table(least * 0.99))[1]
+    assert workloads.batches_verdict(table(least * 1.001))[1]
+    assert not workloads.batches_verdict(table(least * 0.99))[1]
 
 
 def test_large_batches_are_held_against_the_faster_way_of_fio():

@@ -149,7 +149,7 @@ static void run_del(char **words) {
 static void run_cursor(char **words) {
     struct felix_cursor_error cursor;
     (void)words;
-    if (felix_cursor_error(&cursor))
+    if (felix_last_cursor_error(&cursor))
         printf("ok %llu %llu\n", (unsigned long long)cursor.requested,
                (unsigned long long)cursor.available);
     else

@@ -84,7 +84,7 @@ static void what_was_put_is_there_after_a_restart(void **state) {
     struct catalog catalog = load();
     struct scope_item stream = item("b \"quoted\" \xc3\xa9");
     stream.durable = true;
-    stream.retention_bytes = UINT64_MAX;
+    stream.retention_bytes = RETENTION_BYTES_MAX;
     stream.retention_seconds = 60;
     assert_int_equal(catalog_put(&catalog, &stream, NULL), FELIX_OK);
     put(&catalog, "c", false);
@@ -95,7 +95,7 @@ static void what_was_put_is_there_after_a_restart(void **state) {
     assert_int_equal(catalog.count, 3);
     const struct scope_item *found = catalog_find(&catalog, &stream);
     assert_true(found != NULL && found->durable);
-    assert_true(found->retention_bytes == UINT64_MAX && found->retention_seconds == 60);
+    assert_true(found->retention_bytes == RETENTION_BYTES_MAX && found->retention_seconds == 60);
     assert_true(find(&catalog, "a") != NULL && !find(&catalog, "a")->durable);
     assert_string_equal(find(&catalog, "c")->space, "default");
     assert_null(find(&catalog, "d"));
