@@ -20,6 +20,8 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "base/clock.h"
+#include "storage/stream_log.h"
 
 #define NAMES slice_str("t"), slice_str("n")
 #define WAIT_S 20
@@ -739,10 +741,25 @@ static void a_bound_that_comes_later_counts_for_what_is_there(void **) {
     wait_bytes(5000);
 }
 
+/* Wait until the next look at the bounds of a log is an hour away at least. */
+static void wait_far_look(struct stream_log *log) {
+    struct timespec pause = {.tv_nsec = 1000000};
+    for (unsigned i = 0;; i++) {
+        (void)pthread_mutex_lock(&service->lock);
+        uint64_t due_ns = log->due_ns[LOG_DUE_RETAIN];
+        (void)pthread_mutex_unlock(&service->lock);
+        if (due_ns != LOG_NEVER && due_ns > clock_now_ns() + 3600 * NS_PER_S)
+            return;
+        assert_true(i < WAIT_S * 1000);
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
 /* The look that waits for the first age comes earlier with the second. */
 static void a_shorter_age_does_not_wait_for_the_longer_one(void **) {
     no_bounds.seconds = (uint64_t)1 << 40;
     start_with_segments();
+    wait_far_look(logs[0]);
     assert_int_equal(state_of(0).info.oldest, 0);
     stream_log_set_retention(logs[0], (struct log_retention){.seconds = 3600});
     wait_bytes(4000);
