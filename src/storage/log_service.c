@@ -105,7 +105,8 @@ void log_service_visit(struct log_service *service,
                        void (*visit)(void *context, const char *name, struct stream_log *log),
                        void *context) {
     (void)pthread_mutex_lock(&service->lock);
-    for (struct stream_log *log = service->logs; log != NULL; log = log->next) {
+    for (struct stream_log *log = service->logs, *next; log != NULL; log = next) {
+        next = log->next;
         /* Held, so that it is not closed meanwhile. */
         if (!stream_log_try_ref(log))
             continue;

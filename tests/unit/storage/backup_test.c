@@ -227,7 +227,8 @@ static void nothing_is_overwritten(void **state) {
 static void every_changed_byte_of_a_backup_is_refused(void **state) {
     struct world *w = *state;
     assert_int_equal(make(w, DIR, "b", false), FELIX_OK);
-    static const char *const files[] = {"b/" MANIFEST_FILE_NAME, "b/log/00000000000000000000.log",
+    static const char manifest[] = "b/" MANIFEST_FILE_NAME;
+    static const char *const files[] = {manifest, "b/log/00000000000000000000.log",
                                         "b/log/00000000000000000001.log",
                                         "b/log/00000000000000000002.log"};
     for (size_t i = 0; i < 4; i++) {
