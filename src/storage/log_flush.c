@@ -120,7 +120,10 @@ enum felix_err log_sync_locked(struct record_log *log, struct felix_error *reter
     flush.target = log->written;
     bool nothing =
         flush.target.offset == log->durable.offset && flush.target.segment == log->durable.segment;
+    bool failed = log->flush_failed;
     (void)pthread_mutex_unlock(&log->mutex);
+    if (failed)
+        return error_set(reterr, FELIX_STORAGE, 0, "log %s: a flush failed before", log->name);
     if (nothing)
         return FELIX_OK;
 

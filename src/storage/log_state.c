@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STAGE_BYTES ((size_t)1 << 20)
-
 enum felix_err log_disk_error(struct felix_error *reterr, const char *call, const char *path,
                               int err) {
     enum felix_err code = FELIX_STORAGE;
@@ -41,7 +39,7 @@ struct record_log *log_state_new(const struct disk *disk, const char *dir, const
     log->checkpoint = (struct checkpoint){.disk = disk, .file = -1};
     log->dir = strdup(dir);
     log->name = strdup(name);
-    log->writer.stage = malloc(STAGE_BYTES);
+    log->writer.stage = malloc(LOG_STAGE_BYTES);
     INVARIANT(pthread_mutex_init(&log->mutex, NULL) == 0);
     INVARIANT(pthread_mutex_init(&log->sync_lock, NULL) == 0);
     if (log->dir == NULL || log->name == NULL || log->writer.stage == NULL) {

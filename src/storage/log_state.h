@@ -15,6 +15,10 @@
 /* How far the length of the newest segment is set ahead. */
 #define LOG_AHEAD_BYTES ((uint64_t)1 << 18)
 
+/* Records on their way to the newest segment. More than this leaves the processor's cache before
+ * the system copies it. */
+#define LOG_STAGE_BYTES ((size_t)256 << 10)
+
 /* Read-only handles that stay open for the next page. */
 #define LOG_KEPT_SEGMENTS 4u
 

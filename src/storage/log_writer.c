@@ -1,5 +1,5 @@
 /*
- * The writer role: records are encoded into a stage of 1 MiB, full stages go to the newest segment.
+ * The writer role: records are encoded into a stage, full stages go to the newest segment.
  *
  * Nothing the writer does is seen by others before record_log_write publishes it under the mutex:
  * not the end, not a segment that it made meanwhile. So going back after an error is: remove the
@@ -15,8 +15,6 @@
 #include "base/check.h"
 
 #include <errno.h>
-
-#define STAGE_BYTES ((size_t)1 << 20)
 
 /* Larger payloads are written from where they are. */
 #define STAGED_PAYLOAD_BYTES_MAX ((size_t)128 << 10)
@@ -153,7 +151,7 @@ static enum felix_err stage_record(struct record_log *log, uint64_t offset, uint
     struct log_writer *writer = &log->writer;
     bool direct = payload.len > STAGED_PAYLOAD_BYTES_MAX;
     size_t need = RECORD_HEADER_BYTES + (direct ? 0 : payload.len);
-    if (STAGE_BYTES - writer->staged_bytes < need) {
+    if (LOG_STAGE_BYTES - writer->staged_bytes < need) {
         enum felix_err err = put_stage(log, reterr);
         if (err != FELIX_OK)
             return err;
