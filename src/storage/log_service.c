@@ -250,16 +250,12 @@ static char *name_of(struct slice tenant, struct slice namespace_, struct slice 
     return text_take(&text);
 }
 
-static struct stream_log *new_log(struct log_service *service, struct slice tenant,
-                                  struct slice namespace_, struct slice stream, void *user) {
+/* Takes path and name. */
+static struct stream_log *new_log(struct log_service *service, char *path, char *name, void *user) {
     struct stream_log *log = xcalloc(1, sizeof *log);
-    char dir[LOG_DIR_NAME_BYTES];
-    struct text path = {0};
-    record_log_dir_name(tenant, namespace_, stream, 0, dir);
-    text_printf(&path, "%s/%s", service->root, dir);
     log->service = service;
-    log->name = name_of(tenant, namespace_, stream);
-    log->path = text_take(&path);
+    log->name = name;
+    log->path = path;
     log->settings = service->settings.log;
     for (enum log_due what = 0; what < LOG_DUE_COUNT; what++)
         log->due_ns[what] = LOG_NEVER;
@@ -345,11 +341,9 @@ static void open_failed(struct stream_log *log, enum felix_err err,
     log_arm(log, LOG_DUE_REOPEN, clock_now_ns() + log->reopen_backoff_ns);
 }
 
-struct stream_log *log_service_open(struct log_service *service, struct slice tenant,
-                                    struct slice namespace_, struct slice stream,
-                                    struct log_retention retention, void *user,
-                                    struct felix_error *reterr) {
-    struct stream_log *log = new_log(service, tenant, namespace_, stream, user);
+static struct stream_log *open_log(struct stream_log *log, struct log_retention retention,
+                                   struct felix_error *reterr) {
+    struct log_service *service = log->service;
     struct felix_error error = {0};
     enum felix_err err;
     log_set_bounds(log, retention);
@@ -364,4 +358,23 @@ struct stream_log *log_service_open(struct log_service *service, struct slice te
             *reterr = error;
     }
     return log;
+}
+
+struct stream_log *log_service_open(struct log_service *service, struct slice tenant,
+                                    struct slice namespace_, struct slice stream,
+                                    struct log_retention retention, void *user,
+                                    struct felix_error *reterr) {
+    char dir[LOG_DIR_NAME_BYTES];
+    struct text path = {0};
+    record_log_dir_name(tenant, namespace_, stream, 0, dir);
+    text_printf(&path, "%s/%s", service->root, dir);
+    struct stream_log *log =
+        new_log(service, text_take(&path), name_of(tenant, namespace_, stream), user);
+    return open_log(log, retention, reterr);
+}
+
+struct stream_log *log_service_open_dir(struct log_service *service, const char *path,
+                                        const char *name, struct log_retention retention,
+                                        void *user, struct felix_error *reterr) {
+    return open_log(new_log(service, xstrdup(path), xstrdup(name), user), retention, reterr);
 }

@@ -109,6 +109,11 @@ struct stream_log *log_service_open(struct log_service *service, struct slice te
                                     struct log_retention retention, void *user,
                                     struct felix_error *reterr);
 
+/** The same for the log in a directory of the caller's, wherever it is; `name` is for messages. */
+struct stream_log *log_service_open_dir(struct log_service *service, const char *path,
+                                        const char *name, struct log_retention retention,
+                                        void *user, struct felix_error *reterr);
+
 struct stream_log *stream_log_ref(struct stream_log *log);
 /** The last reference lets the service close the log in the background; its files stay. NULL: no
  * effect. */
