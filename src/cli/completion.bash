@@ -32,7 +32,7 @@ _felix_reply() {
 _felix_value() {
     case $1 in
         *'|'*) _felix_reply "$(tr '|' '\n' <<<"$1" | grep '^[a-z]')" "$2" ;;
-        FILE) compopt -o default 2>/dev/null ;;
+        FILE | DIR) compopt -o default 2>/dev/null ;;
     esac
 }
 
@@ -74,7 +74,7 @@ _felix() {
         _felix_reply "$(cut -d ' ' -f 1 <<<"$commands" | uniq)" "$cur"
     elif [ -z "${help:-}" ]; then
         _felix_reply "$(sed -n "s/^${named[0]} //p" <<<"$commands")" "$cur"
-    elif [[ $help == *'FILE]'* ]]; then
+    elif [[ $help == *'FILE]'* ]] || [[ $help == *"usage: felix log"* ]]; then
         compopt -o default 2>/dev/null
     fi
 }

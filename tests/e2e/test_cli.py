@@ -20,7 +20,9 @@ from felix_testlib.slow import scaled, wait_until
 NS = clients.NAMESPACE
 COMMANDS = [
     "pub", "sub", "stream create", "stream list", "stream show", "stream delete", "cache put", "cache get",
-    "cache del", "ping", "bench pub", "bench sub", "bench cache", "bench latency", "token mint", "token inspect", "token keygen", "version", "help",
+    "cache del", "ping", "bench pub", "bench sub", "bench cache", "bench latency", "log inspect", "log dump",
+    "log verify", "log repair", "log backup", "log restore", "log write", "log bench", "token mint",
+    "token inspect", "token keygen", "version", "help",
 ]  # fmt: skip
 
 
@@ -619,7 +621,7 @@ def complete(words):
 @pytest.mark.parametrize(
     "words, offered",
     [
-        ([""], ["pub", "sub", "stream", "cache", "ping", "bench", "token", "version", "help"]),
+        ([""], ["pub", "sub", "stream", "cache", "ping", "bench", "log", "token", "version", "help"]),
         (["be"], ["bench"]),
         (["cache", ""], ["put", "get", "del"]),
         (["stream", ""], ["create", "list", "show", "delete"]),
