@@ -11,6 +11,8 @@
  * damage: it says that what was restored was on disk once.
  */
 #include "storage/backup.h"
+
+#include "base/check.h"
 #include "storage/backup_files.h"
 
 #include <errno.h>
@@ -250,8 +252,10 @@ static enum felix_err restore_log(const struct restore *r, const char *source, c
 static enum felix_err restore_all(const struct restore *r, const char *source,
                                   const char *unfinished) {
     const struct manifest *manifest = &r->result->manifest;
-    if (!manifest->node)
+    if (!manifest->node) {
+        INVARIANT(manifest->logs_count == 1 && manifest->logs != NULL);
         return restore_log(r, source, unfinished, &manifest->logs[0]);
+    }
     int failed = r->disk->ops->make_dir(r->disk->context, unfinished);
     if (failed != 0)
         return backup_failed(r->reterr, failed, "make", unfinished);

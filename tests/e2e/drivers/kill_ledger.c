@@ -51,7 +51,8 @@ void ledger_deinit(struct ledger *ledger) {
     (void)pthread_mutex_destroy(&ledger->lock);
 }
 
-static void say_wrong(struct ledger *ledger, const char *format, va_list arguments) {
+__attribute__((format(printf, 2, 0))) static void say_wrong(struct ledger *ledger,
+                                                            const char *format, va_list arguments) {
     if (ledger->wrong[0] == '\0')
         (void)vsnprintf(ledger->wrong, sizeof ledger->wrong, format, arguments);
 }
