@@ -169,6 +169,17 @@ static void add_length(struct followed *file, uint64_t bytes, size_t event, bool
         (struct length){.bytes = bytes, .event = event, .written = written};
 }
 
+/* Zeros where there never was anything else make no difference. */
+static bool is_blank(const struct followed *file, size_t index, const uint8_t *data, size_t bytes) {
+    static const uint8_t zeros[CRASH_SECTOR_BYTES];
+    if (memcmp(data, zeros, bytes) != 0)
+        return false;
+    if (index >= file->sector_count)
+        return true;
+    const struct sector *sector = &file->sectors[index];
+    return sector->count == 0 && memcmp(sector->safe, zeros, sizeof zeros) == 0;
+}
+
 static void add_write(struct crash_follow *follow, const struct crash_event *event) {
     struct followed *file = file_at(follow, event->file);
     size_t done = 0;
@@ -178,13 +189,16 @@ static void add_write(struct crash_follow *follow, const struct crash_event *eve
         size_t bytes = CRASH_SECTOR_BYTES - from;
         if (bytes > event->bytes - done)
             bytes = event->bytes - done;
-        add_piece(sector_at(file, (size_t)(at / CRASH_SECTOR_BYTES)),
-                  (struct piece){
-                      .event = follow->position,
-                      .data = follow->trace->bytes + event->bytes_at + done,
-                      .from = (uint16_t)from,
-                      .bytes = (uint16_t)bytes,
-                  });
+        const uint8_t *data = follow->trace->bytes + event->bytes_at + done;
+        size_t index = (size_t)(at / CRASH_SECTOR_BYTES);
+        if (!is_blank(file, index, data, bytes)) {
+            add_piece(sector_at(file, index), (struct piece){
+                                                  .event = follow->position,
+                                                  .data = data,
+                                                  .from = (uint16_t)from,
+                                                  .bytes = (uint16_t)bytes,
+                                              });
+        }
         done += bytes;
     }
     uint64_t end = event->at + event->bytes;
