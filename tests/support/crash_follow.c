@@ -88,6 +88,8 @@ static void settle_names(struct crash_follow *follow, const char *dir) {
     size_t folded = 0;
     while (folded < follow->change_count && follow->changes[folded].safe)
         names_apply(&follow->names, follow->changes[folded++].event);
+    if (folded == 0)
+        return;
     follow->change_count -= folded;
     memmove(follow->changes, follow->changes + folded,
             follow->change_count * sizeof *follow->changes);
