@@ -361,6 +361,7 @@ static void a_backup_that_fails_says_so_and_leaves_nothing(void **state) {
         failures++;
         if (err == FELIX_OK) {
             /* It was about the index of the copy, of which there is none. */
+            backup_result_deinit(&w->result);
             assert_int_equal(backup_check(&w->disk, "b", &w->result, &w->error), FELIX_OK);
             remove_dir(w, "b/log");
             remove_dir(w, "b");
