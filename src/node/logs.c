@@ -13,8 +13,7 @@
 #include "node/objects.h"
 
 #define OPENERS_MAX 64u
-#define GATHER_NS_MAX (2 * NS_PER_MS) /* what some dozen publishers take to come back */
-#define LABELLED_LOGS_MAX 200u        /* with gauges of their own on the metrics page */
+#define LABELLED_LOGS_MAX 200u /* with gauges of their own on the metrics page */
 
 /* Where the notices of a log go. Kept until its stream is opened anew or the node ends: the log may
  * still be closing when its stream is gone. */
@@ -139,7 +138,6 @@ static struct log_service_settings settings_of(const struct logs *logs) {
                 .retention_us = config->durable_retention_seconds * (NS_PER_S / NS_PER_US),
             },
         .sync_interval_ns = config->durable_fsync_interval_ms * NS_PER_MS,
-        .gather_ns_max = GATHER_NS_MAX,
         .retention_interval_ns = config->durable_retention_interval_seconds * NS_PER_S,
         .threads = config->durable_threads,
         .read_pages_bytes_max = config->durable_read_bytes,

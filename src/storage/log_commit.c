@@ -5,9 +5,9 @@
  *   1. log_append queues and, if nobody is the log's writer, queues the write job.
  *   2. A disk thread writes all that is queued in one go, becomes the flusher, lets go of the
  *      writer's role, and flushes. One notice tells what that made safe.
- *   3. What came meanwhile is written and flushed next, by the same thread (log_gather.c: perhaps
- *      a moment later). Little of it waits for that: it could not be answered sooner. Much of it is
- *      written by another thread, beside the flush.
+ *   3. What came meanwhile is written and flushed next, by the same thread. Little of it waits for
+ *      that: it could not be answered sooner. Much of it is written by another thread, beside the
+ *      flush.
  * Under the other policies the writer tells after each write, and flushes have deadlines.
  *
  * Who lets go of a role looks again (`needs_work`) and takes the writer's role if there is work
@@ -65,8 +65,7 @@ static bool needs_work(struct stream_log *log) {
         return !flushing && (queued || (roles & TROUBLE) != LOG_FAILED);
     if (queued)
         return !flushing || !commits_by_flush(log) ||
-               (atomic_load(&log->queued_bytes) >= WRITE_BESIDE_BYTES &&
-                atomic_load(&log->gather_until) == 0); /* who gathers writes it all in one go */
+               atomic_load(&log->queued_bytes) >= WRITE_BESIDE_BYTES;
     return !flushing && commits_by_flush(log) && dirty(log);
 }
 
@@ -79,13 +78,11 @@ static void queue_write(struct stream_log *log) {
 void log_append(struct stream_log *log, struct log_batch *batch) {
     struct log_batch *newest = atomic_load_explicit(&log->incoming, memory_order_relaxed);
     size_t bytes = batch->list.payload_bytes;
-    uint32_t records = batch->list.count; /* from the push on, the batch is not ours */
     /* Counted first: whoever sees the batch takes its bytes off. */
     atomic_fetch_add(&log->queued_bytes, bytes);
     do {
         batch->next = newest;
     } while (!atomic_compare_exchange_weak(&log->incoming, &newest, batch));
-    log_gather_count(log, records);
     uint32_t roles = atomic_load(&log->roles);
     if ((roles & LOG_WRITER) != 0)
         return;
@@ -110,7 +107,6 @@ static struct log_batch *take_batches(struct stream_log *log) {
 
 static void free_batch(struct stream_log *log, struct log_batch *batch) {
     atomic_fetch_sub(&log->queued_bytes, batch->list.payload_bytes);
-    atomic_fetch_add(&log->consumed, batch->list.count);
     buf_unref(batch->block);
     free(batch);
 }
@@ -233,16 +229,14 @@ static void note_sync_time(struct log_service *service, uint64_t took_ns) {
     (void)pthread_mutex_unlock(&service->times_lock);
 }
 
-/* False: it failed. */
 static bool flush(struct stream_log *log) {
     struct log_service *service = log->service;
     struct felix_error error = {0};
-    uint64_t before = atomic_load(&log->durable), target = atomic_load(&log->written);
+    uint64_t target = atomic_load(&log->written);
     uint64_t waiters = atomic_exchange(&log->unsynced_batches, 0);
     uint64_t begin_ns = clock_now_ns();
     enum felix_err err = record_log_sync(atomic_load(&log->records), &error);
-    uint64_t end_ns = clock_now_ns();
-    note_sync_time(service, end_ns - begin_ns);
+    note_sync_time(service, clock_now_ns() - begin_ns);
     if (err != FELIX_OK) {
         LOG_COUNT(service, sync_failures, 1);
         LOG_ERROR(storage, "flush_failed", F_STR("log", log->name), F_ERR(err),
@@ -254,37 +248,26 @@ static bool flush(struct stream_log *log) {
     LOG_COUNT(service, syncs, 1);
     LOG_COUNT(service, sync_waiters, waiters);
     atomic_store(&log->durable, target);
-    log->flushed = (struct log_flushed){.ended_ns = end_ns,
-                                        .took_ns = end_ns - begin_ns,
-                                        .records = target - before,
-                                        .appended = atomic_load(&log->appended)};
     return true;
-}
-
-static bool in_trouble(struct stream_log *log) {
-    return (atomic_load(&log->roles) & TROUBLE) != 0;
-}
-
-/* What came since the last write, unless somebody is writing. */
-static void write_beside(struct stream_log *log) {
-    if (atomic_load(&log->incoming) == NULL || in_trouble(log) || !take_role(log, LOG_WRITER))
-        return;
-    write_queued(log);
-    drop_role(log, LOG_WRITER);
 }
 
 /* Flush until nothing is left that was written or came meanwhile. Flusher. */
 static void flush_rounds(struct stream_log *log) {
+    uint64_t end;
     do {
-        log_gather(log);
-        write_beside(log);
-        if (in_trouble(log) || !dirty(log) || !flush(log))
+        if (!flush(log))
             return;
-        tell(log, &(struct log_commit){.end = atomic_load(&log->durable),
+        end = atomic_load(&log->durable);
+        tell(log, &(struct log_commit){.end = end,
                                        .epoch = atomic_load(&log->epoch),
                                        .flushed = true,
                                        .available = true});
-    } while (dirty(log) || atomic_load(&log->incoming) != NULL);
+        if (atomic_load(&log->incoming) != NULL && (atomic_load(&log->roles) & TROUBLE) == 0 &&
+            take_role(log, LOG_WRITER)) {
+            write_queued(log);
+            drop_role(log, LOG_WRITER);
+        }
+    } while (atomic_load(&log->written) > end && (atomic_load(&log->roles) & TROUBLE) == 0);
 }
 
 /* ---- failures; all with both roles ---- */
@@ -397,7 +380,7 @@ static void settle(struct stream_log *log) {
 
 /* Write and have it committed; gives the writer's role up, one way or another. */
 static void serve_once(struct stream_log *log) {
-    if (in_trouble(log)) {
+    if ((atomic_load(&log->roles) & TROUBLE) != 0) {
         if (take_role(log, LOG_FLUSHER)) {
             settle(log);
             drop_role(log, LOG_FLUSHER);
@@ -413,7 +396,7 @@ static void serve_once(struct stream_log *log) {
         drop_role(log, LOG_WRITER);
         return;
     }
-    if (in_trouble(log) || !dirty(log) || !take_role(log, LOG_FLUSHER)) {
+    if ((atomic_load(&log->roles) & TROUBLE) != 0 || !dirty(log) || !take_role(log, LOG_FLUSHER)) {
         drop_role(log, LOG_WRITER);
         return;
     }
@@ -439,7 +422,7 @@ void log_run_write(struct stream_log *log) {
 void log_run_sync(struct stream_log *log) {
     atomic_store(&log->sync_armed, false);
     if (take_role(log, LOG_FLUSHER)) {
-        if (dirty(log) && !in_trouble(log))
+        if (dirty(log) && (atomic_load(&log->roles) & TROUBLE) == 0)
             (void)flush(log);
         drop_role(log, LOG_FLUSHER);
     }

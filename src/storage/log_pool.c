@@ -10,14 +10,12 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/check.h"
-#include "base/clock.h"
 
 /* include/uapi/linux/ioprio.h */
 #define IOPRIO_WHO_PROCESS 1
@@ -27,18 +25,8 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t seen) {
     (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
-void log_pool_wait_word(_Atomic uint32_t *word, uint32_t seen, uint64_t ns) {
-    struct timespec limit = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
-    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, &limit, NULL, 0);
-}
-
 static void futex_wake(_Atomic uint32_t *word, int threads) {
     (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, threads, NULL, NULL, 0);
-}
-
-void log_pool_wake_word(_Atomic uint32_t *word) {
-    atomic_fetch_add(word, 1);
-    futex_wake(word, 1);
 }
 
 void log_pool_wake(struct log_pool *pool) {
@@ -59,7 +47,6 @@ static void sleep_until_woken(struct log_pool *pool) {
 
 static void *run(void *context) {
     struct log_pool *pool = context;
-    (void)prctl(PR_SET_TIMERSLACK, 1ul); /* 50 us otherwise: as long as what is waited for */
     for (;;) {
         /* Asked before looking for work: what was queued before the stop is seen. */
         bool stopping = atomic_load(&pool->stopping);

@@ -38,11 +38,6 @@ void log_pool_wake(struct log_pool *pool);
  * was never started is left alone. */
 void log_pool_stop(struct log_pool *pool);
 
-/** Wait until `word` is no longer `seen`, at most `ns`; may return early. With
- * log_pool_wake_word. Precise on threads of a pool, which have no timer slack. */
-void log_pool_wait_word(_Atomic uint32_t *word, uint32_t seen, uint64_t ns);
-void log_pool_wake_word(_Atomic uint32_t *word);
-
 /** Let the calling thread run, and read and write, after all others. As far as allowed. */
 void log_pool_step_back(void);
 

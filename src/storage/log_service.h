@@ -75,7 +75,6 @@ struct log_service_settings {
     const char *root; /* exists or is made; locked for this process */
     struct record_log_settings log;
     uint64_t sync_interval_ns;      /* of LOG_SYNC_PERIODIC */
-    uint64_t gather_ns_max;         /* longest wait before a flush for publishers to come back */
     uint64_t retention_interval_ns; /* at least this long between two looks */
     unsigned threads;               /* at least 2 */
     uint64_t read_pages_bytes_max;  /* pages that are read and not yet given back (log_page_done) */

@@ -34,13 +34,6 @@ enum log_due { LOG_DUE_SYNC, LOG_DUE_RETAIN, LOG_DUE_REOPEN, LOG_DUE_COUNT };
 
 #define LOG_NEVER UINT64_MAX
 
-/* The last flush. */
-struct log_flushed {
-    uint64_t ended_ns, took_ns;
-    uint64_t records;  /* that it answered */
-    uint64_t appended; /* stream_log.appended before it did */
-};
-
 struct stream_log {
     struct log_service *service; /* NULL once that is freed */
     struct stream_log *next;     /* in service->logs; under service->lock, as the next two */
@@ -58,11 +51,6 @@ struct stream_log {
 
     _Atomic(struct log_batch *) incoming; /* newest first */
     _Atomic size_t queued_bytes;          /* payload bytes in there */
-    _Atomic uint64_t appended, consumed;  /* records ever queued, and ever taken out */
-    _Atomic uint64_t gather_until;        /* the flusher waits for `appended` to come here; 0: no */
-    _Atomic uint32_t gather_wakes;        /* what it waits on */
-    struct log_flushed flushed;           /* flusher, as the next two */
-    unsigned gather_misses, gather_skips; /* waits in vain in a row; flushes to go without one */
     _Atomic uint32_t roles;
     _Atomic uint64_t epoch;
     _Atomic uint64_t written, durable; /* ends; written by the writer and the flusher */
@@ -144,11 +132,6 @@ void log_run_write(struct stream_log *log);
 void log_run_sync(struct stream_log *log);
 void log_run_reopen(struct stream_log *log);
 void log_run_retain(struct stream_log *log);
-
-/** Count what was queued, for who gathers. */
-void log_gather_count(struct stream_log *log, uint64_t records);
-/** Before a flush: wait a moment for those whom the last one answered. Flusher. */
-void log_gather(struct stream_log *log);
 
 /** Open the record log, or try again what failed. Both roles. */
 enum felix_err stream_log_open_records(struct stream_log *log, struct felix_error *reterr);

@@ -37,11 +37,9 @@ struct gate {
     unsigned entered; /* flushes that wait, or have waited */
     unsigned fail_syncs;
     bool full;
-    unsigned slow_ms; /* what a flush takes */
 };
 
-static struct gate gate = {
-    PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0, 0, false, 0};
+static struct gate gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0, 0, false};
 static struct disk_ops ops;
 static const struct disk disk = {.ops = &ops, .context = NULL};
 
@@ -54,9 +52,7 @@ static int gated_sync(void *context, int file) {
         (void)pthread_cond_wait(&gate.changed, &gate.lock);
     bool fails = gate.fail_syncs > 0;
     gate.fail_syncs -= fails;
-    struct timespec slow = {.tv_nsec = (long)gate.slow_ms * 1000000};
     (void)pthread_mutex_unlock(&gate.lock);
-    (void)nanosleep(&slow, NULL);
     return fails ? -EIO : disk_posix.ops->sync(disk_posix.context, file);
 }
 
@@ -99,12 +95,6 @@ static void wait_entered(unsigned count) {
 static void set_full(bool full) {
     (void)pthread_mutex_lock(&gate.lock);
     gate.full = full;
-    (void)pthread_mutex_unlock(&gate.lock);
-}
-
-static void set_slow(unsigned ms) {
-    (void)pthread_mutex_lock(&gate.lock);
-    gate.slow_ms = ms;
     (void)pthread_mutex_unlock(&gate.lock);
 }
 
@@ -276,7 +266,6 @@ static void remove_tree(const char *path) {
 static int done(void **) {
     set_full(false);
     fail_syncs(0);
-    set_slow(0);
     open_gate();
     stop();
     while (told.pages != NULL) {
@@ -391,29 +380,6 @@ static void one_flush_serves_everyone_who_waited(void **) {
     assert_int_equal(notice(&told.logs[0], 1).end, 51);
     assert_int_equal(COUNT(syncs), 2);
     assert_int_equal(COUNT(sync_waiters), 51);
-}
-
-/* A disk that takes its time, so that there is time to come back in. */
-static void those_who_were_answered_are_flushed_together_again(void **) {
-    struct log_service_settings settings = settings_of(LOG_SYNC_ON_COMMIT);
-    settings.gather_ns_max = 10000000000;
-    start(&settings);
-    logs[0] = open_log("a", 0, NULL);
-    close_gate();
-    append(0, 0, 1, 10);
-    wait_entered(1);
-    for (uint64_t offset = 1; offset < 5; offset++)
-        append(0, offset, 1, 10);
-    set_slow(150);
-    open_gate();
-    wait_end(&told.logs[0], 5);
-    unsigned before = notices(&told.logs[0]);
-    for (uint64_t offset = 5; offset < 9; offset++)
-        append(0, offset, 1, BIG_BYTES);
-    assert_int_equal(notice(&told.logs[0], before).end, 9);
-    /* Who does not come back is not waited for for ever. */
-    append(0, 9, 1, 10);
-    assert_int_equal(notice(&told.logs[0], before + 1).end, 10);
 }
 
 static void logs_are_flushed_at_the_same_time(void **) {
@@ -823,7 +789,6 @@ int main(void) {
         SERVICE_TEST(what_is_appended_is_told_once_and_in_order),
         SERVICE_TEST(much_is_written_while_a_flush_runs),
         SERVICE_TEST(one_flush_serves_everyone_who_waited),
-        SERVICE_TEST(those_who_were_answered_are_flushed_together_again),
         SERVICE_TEST(logs_are_flushed_at_the_same_time),
         SERVICE_TEST(without_flushes_a_write_is_enough),
         SERVICE_TEST(periodic_flushes_come_when_there_is_something_to_flush),
