@@ -248,6 +248,21 @@ static void names_are_in_doubt_until_their_directory_is_synced(void **state) {
     crash_disk_deinit(&disk);
 }
 
+static void a_rename_moves_its_own_file_or_none(void **state) {
+    struct crash_disk disk;
+    int file;
+    struct disk table = start(&disk, "A", &file);
+    table.ops->remove(table.context, "a");
+    file = create(&table, "a");
+    write_letters(&table, file, "B", 0);
+    table.ops->sync(table.context, file);
+    table.ops->rename(table.context, "a", "b");
+    look(&disk, 1000, true, &seen);
+    assert_int_equal(seen.count, 4);
+    assert_true(has(&seen, "a=A ") && has(&seen, "") && has(&seen, "a=B ") && has(&seen, "b=B "));
+    crash_disk_deinit(&disk);
+}
+
 static void a_removal_may_overtake_another(void **state) {
     struct crash_disk disk;
     crash_disk_init(&disk, NULL);
@@ -304,6 +319,7 @@ int main(void) {
         cmocka_unit_test(a_sync_covers_what_was_written_before_it_began),
         cmocka_unit_test(what_a_failed_sync_was_to_keep_stays_in_doubt),
         cmocka_unit_test(names_are_in_doubt_until_their_directory_is_synced),
+        cmocka_unit_test(a_rename_moves_its_own_file_or_none),
         cmocka_unit_test(a_removal_may_overtake_another),
         cmocka_unit_test(a_missing_directory_takes_its_files_along),
         cmocka_unit_test(more_than_the_budget_is_sampled_with_the_extremes),

@@ -81,7 +81,7 @@ static const struct workload workloads[] = {
         .payload_max = 1500,
         .batch_max = 3,
         .segment_bytes = 2500,
-        .nested = 1024,
+        .nested = 64,
     },
     {
         .name = "kill_and_reopen",
@@ -164,7 +164,7 @@ static uint64_t number_or(const char *text, uint64_t otherwise) {
 
 static void no_state_loses_what_was_acknowledged(void **state) {
     const struct workload *workload = *state;
-    const struct run_limits limits = {.budget = 48, .depth = 1, .states_max = 1500};
+    const struct run_limits limits = {.budget = 48, .depth = 1, .states_max = 4000};
     uint64_t before = states->distinct;
     uint64_t wanted = workload->cost == 0 ? CASE_STATES : CASE_STATES / workload->cost;
     unsigned runs = 0;
@@ -204,7 +204,7 @@ static int test_all(void) {
 
 /* A job's seeds are those that leave its number over, so no two do the same. */
 static int run_job(unsigned job, unsigned jobs, uint64_t wanted) {
-    const struct run_limits limits = {.budget = 400, .depth = 2, .states_max = 15000};
+    const struct run_limits limits = {.budget = 400, .depth = 2, .states_max = 40000};
     for (uint64_t round = 0; states->distinct < wanted; round++) {
         for (size_t i = 0; i < WORKLOADS && states->distinct < wanted; i++) {
             if (!run_workload(&workloads[i], seed + round * jobs + job, &limits, states))

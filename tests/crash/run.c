@@ -386,6 +386,8 @@ static bool check_states(struct run *run) {
         .good = true,
     };
     checker_init(checking.checker);
+    unsigned cost = run->workload->cost == 0 ? 1 : run->workload->cost;
+    size_t budget = run->limits->budget / cost;
     struct crash_states *states = crash_states_new(&run->disk);
     const struct crash_event *event;
     while (checking.good && *run->states_left > 0 && (event = crash_states_step(states)) != NULL) {
@@ -394,7 +396,7 @@ static bool check_states(struct run *run) {
             checking.promise = run->promises[event->at];
         if (event->kind == CRASH_SYNC_BEGIN)
             continue;
-        bool all = crash_states_visit(states, run->limits->budget, &run->rng, on_state, &checking);
+        bool all = crash_states_visit(states, budget, &run->rng, on_state, &checking);
         atomic_fetch_add(&run->states->moments, 1);
         atomic_fetch_add(&run->states->complete, all && *run->states_left > 0);
     }
@@ -485,7 +487,7 @@ bool run_workload(const struct workload *workload, uint64_t seed, const struct r
     oracle_copy(&run->oracle, &given);
     memory_disk_deinit(&start);
     oracle_deinit(&given);
-    uint64_t states_left = limits->states_max / (workload->cost == 0 ? 1 : workload->cost);
+    uint64_t states_left = limits->states_max;
     run->limits = limits;
     run->states = states;
     run->states_left = &states_left;

@@ -170,20 +170,20 @@ static int crash_lock(void *context, int handle) {
     return memory.ops->lock(memory.context, handle);
 }
 
-static bool exists(const struct crash_disk *disk, const char *path) {
+static const struct memory_name *find(const struct crash_disk *disk, const char *path) {
     for (size_t i = 0; i < disk->memory.name_count; i++) {
         if (strcmp(disk->memory.names[i].path, path) == 0)
-            return true;
+            return &disk->memory.names[i];
     }
-    return false;
+    return NULL;
 }
 
 static int crash_make_dir(void *context, const char *path) {
     struct crash_disk *disk = context;
-    bool before = exists(disk, path);
+    bool before = find(disk, path) != NULL;
     struct disk memory = below(disk);
     int err = memory.ops->make_dir(memory.context, path);
-    if (err == 0 && !before && exists(disk, path))
+    if (err == 0 && !before && find(disk, path) != NULL)
         record_path(disk, CRASH_MAKE_DIR, MEMORY_DIR, path);
     return err;
 }
@@ -211,11 +211,13 @@ static int crash_rename(void *context, const char *from, const char *to) {
     int refused = ask(disk, CRASH_CALL_RENAME);
     if (refused != 0)
         return refused;
+    const struct memory_name *name = find(disk, from);
+    int file = name == NULL ? MEMORY_DIR : name->file;
     struct disk memory = below(disk);
     int err = memory.ops->rename(memory.context, from, to);
     if (err != 0)
         return err;
-    struct crash_event *event = record(disk, CRASH_RENAME, MEMORY_DIR, 0);
+    struct crash_event *event = record(disk, CRASH_RENAME, file, 0);
     copy_path(event->path, from);
     copy_path(event->other, to);
     return 0;

@@ -17,7 +17,7 @@ enum crash_event_kind {
     CRASH_MAKE_DIR,
     CRASH_REMOVE,
     CRASH_REMOVE_DIR,
-    CRASH_RENAME,   /* path -> other */
+    CRASH_RENAME,   /* path -> other, file */
     CRASH_SYNC_DIR, /* path */
     CRASH_WRITE,    /* file, at, bytes */
     CRASH_LENGTH,   /* file, at */

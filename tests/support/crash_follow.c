@@ -48,10 +48,13 @@ void names_apply(struct names *names, const struct crash_event *event) {
         names_set(names, event->path, MEMORY_DIR);
         break;
     case CRASH_RENAME:
-        if (source != NULL && source->file == MEMORY_DIR) {
+        /* What has its old name by now may be another file, whose making did not arrive. */
+        if (source == NULL || source->file != event->file)
+            break;
+        if (source->file == MEMORY_DIR) {
             for (size_t i = 0; i < names->count; i++)
                 memory_name_move(&names->list[i], event->path, event->other);
-        } else if (source != NULL) {
+        } else {
             names_set(names, event->other, source->file);
             names_remove(names, event->path);
         }
