@@ -62,7 +62,7 @@ static enum felix_err flush_segments(struct record_log *log, struct flush *flush
     return FELIX_OK;
 }
 
-/* Under the mutex. Returns the segments that are done with, by `next`. */
+/* Under the mutex. Returns the segments that are done with, by `flushed_next`. */
 static struct segment *publish(struct record_log *log, const struct flush *flush) {
     struct segment *done = NULL;
     for (size_t i = log->segment_count; i > 0; i--) {
@@ -76,7 +76,7 @@ static struct segment *publish(struct record_log *log, const struct flush *flush
         if (segment->id == flush->target.segment)
             continue;
         segment->flushed = true;
-        segment->next = done;
+        segment->flushed_next = done;
         done = segment;
     }
     log->durable = flush->target;
@@ -94,8 +94,8 @@ static void save_index(struct record_log *log, struct segment *segment) {
 static void retire(struct record_log *log, struct segment *done) {
     while (done != NULL) {
         struct segment *segment = done;
-        done = segment->next;
-        segment->next = NULL;
+        done = segment->flushed_next;
+        segment->flushed_next = NULL;
         save_index(log, segment);
         log_unpin(log, segment); /* the pin of those that are written to */
     }

@@ -75,6 +75,9 @@ struct segment {
     bool kept;    /* among record_log.kept */
     struct log_index index;
     struct segment *next; /* in the writer's list of new ones, in the list of what is removed */
+    /* In the flusher's list of those it is done with. Not `next`: retention may take them before
+     * the flusher has gone through its list. */
+    struct segment *flushed_next;
 };
 
 /** Without a file and with an empty index. NULL: no memory. */

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "storage/record_log.h"
@@ -179,6 +180,49 @@ static void cursors_outside_the_log_are_told_what_there_is(void **state) {
     record_log_abandon(log);
 }
 
+/* ---- retention beside a flush ---- */
+
+static struct disk_ops looking_ops;
+static struct record_log *looked_at; /* NULL: nobody looks */
+
+/* Retention looks while the flusher saves the index of a segment that is full. */
+static int open_and_look(void *context, const char *path, enum disk_open how) {
+    struct record_log *log = looked_at;
+    if (log != NULL && strstr(path, ".index") != NULL) {
+        looked_at = NULL;
+        assert_int_equal(record_log_retain(log, 0, NULL, NULL), FELIX_OK);
+    }
+    return memory_disk_table(&memory).ops->open(context, path, how);
+}
+
+static size_t segment_files(void) {
+    size_t count = 0;
+    for (size_t i = 0; i < memory.name_count; i++) {
+        const char *path = memory.names[i].path;
+        size_t len = strlen(path);
+        count += len > 4 && strcmp(path + len - 4, ".log") == 0;
+    }
+    return count;
+}
+
+static void what_retention_takes_during_a_flush_is_gone_afterwards(void **state) {
+    (void)state;
+    struct record_log_settings settings = log_test_settings(LOG_SYNC_ON_COMMIT);
+    settings.retention_bytes = 1;
+    looking_ops = *disk.ops;
+    looking_ops.open = open_and_look;
+    disk.ops = &looking_ops;
+    struct record_log *log = open_with(&settings, NULL);
+    for (uint64_t offset = 0; offset < 20; offset++)
+        assert_int_equal(log_test_append(log, offset, 1, 1000, 7), FELIX_OK);
+    looked_at = log;
+    assert_int_equal(record_log_write(log, NULL), FELIX_OK); /* it flushes so many segments */
+    assert_null(looked_at);
+    assert_int_equal(log_test_info(log).segments, 1);
+    assert_int_equal(segment_files(), 1);
+    assert_int_equal(record_log_close(log), FELIX_OK);
+}
+
 static void a_directory_name_is_that_of_the_specification(void **state) {
     (void)state;
     char name[LOG_DIR_NAME_BYTES];
@@ -212,6 +256,7 @@ int main(void) {
         TEST(a_batch_larger_than_a_segment_gets_one_of_its_own),
         TEST(a_page_ends_at_the_first_record_that_does_not_fit),
         TEST(cursors_outside_the_log_are_told_what_there_is),
+        TEST(what_retention_takes_during_a_flush_is_gone_afterwards),
         cmocka_unit_test(a_directory_name_is_that_of_the_specification),
         cmocka_unit_test(a_directory_name_has_no_more_than_its_bytes),
     };
