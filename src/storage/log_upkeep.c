@@ -124,30 +124,43 @@ static void arm_by_age(struct stream_log *log, struct record_log *records) {
     log_arm(log, LOG_DUE_RETAIN, clock_now_ns() + wait_ns);
 }
 
-void log_run_retain(struct stream_log *log) {
-    struct record_log *records = atomic_load(&log->records);
+/* A look does not see what was written since it began, and what is not flushed cannot go. */
+static bool missed_some(const struct stream_log *log, uint64_t written, uint64_t durable) {
+    uint64_t now_written = atomic_load(&log->written);
+    uint64_t now_durable = atomic_load(&log->durable);
+    return now_written != written || now_durable != durable ||
+           (log->settings.sync != LOG_SYNC_NONE && now_durable < now_written);
+}
+
+static void look_at_bounds(struct stream_log *log, struct record_log *records) {
     struct felix_error error = {0};
     uint32_t removed = 0;
-    if (records != NULL) {
-        enum felix_err err =
-            record_log_retain(records, clock_wall_ns() / NS_PER_US, &removed, &error);
-        LOG_COUNT(log->service, removed_segments, removed);
-        if (removed > 0)
-            LOG_INFO(storage, "segments_removed", F_STR("log", log->name),
-                     F_U64("segments", removed));
-        /* Only now: this role, too, is taken by one thread at a time. */
-        atomic_store(&log->retain_armed, false);
-        if (err != FELIX_OK) {
-            LOG_COUNT(log->service, retention_failures, 1);
-            LOG_ERROR(storage, "retention_failed", F_STR("log", log->name), F_ERR(err),
-                      F_STR("detail", error.text));
-            log_arm_after_write(log);
-        } else {
-            arm_by_age(log, records);
-        }
-    } else {
-        atomic_store(&log->retain_armed, false);
+    uint64_t written = atomic_load(&log->written);
+    uint64_t durable = atomic_load(&log->durable);
+    enum felix_err err = record_log_retain(records, clock_wall_ns() / NS_PER_US, &removed, &error);
+    LOG_COUNT(log->service, removed_segments, removed);
+    if (removed > 0)
+        LOG_INFO(storage, "segments_removed", F_STR("log", log->name), F_U64("segments", removed));
+    /* Only now: this role, too, is taken by one thread at a time. */
+    atomic_store(&log->retain_armed, false);
+    if (err != FELIX_OK) {
+        LOG_COUNT(log->service, retention_failures, 1);
+        LOG_ERROR(storage, "retention_failed", F_STR("log", log->name), F_ERR(err),
+                  F_STR("detail", error.text));
     }
+    /* Nobody else may come: the log may be idle from now on. */
+    if (err != FELIX_OK || missed_some(log, written, durable))
+        look_within_interval(log);
+    else
+        arm_by_age(log, records);
+}
+
+void log_run_retain(struct stream_log *log) {
+    struct record_log *records = atomic_load(&log->records);
+    if (records != NULL)
+        look_at_bounds(log, records);
+    else
+        atomic_store(&log->retain_armed, false);
     if (atomic_exchange(&log->bounds_changed, false))
         look_within_interval(log);
     stream_log_unref(log);

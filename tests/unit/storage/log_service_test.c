@@ -731,6 +731,37 @@ static void old_segments_are_removed_beyond_the_bound_of_the_stream(void **) {
     free(read);
 }
 
+static void wait_segments(uint32_t count) {
+    struct timespec pause = {.tv_nsec = 1000000};
+    for (unsigned i = 0; state_of(0).info.segments != count; i++) {
+        assert_true(i < WAIT_S * 1000);
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+/* The looks that follow the last write come while its flush still runs. */
+static void what_could_not_go_before_it_was_flushed_goes_afterwards(void **) {
+    struct log_service_settings settings = settings_of(LOG_SYNC_ON_COMMIT);
+    struct timespec pause = {.tv_nsec = 1000000};
+    settings.log.segment_bytes = 4096;
+    no_bounds.bytes = 10000;
+    start(&settings);
+    logs[0] = open_log("a", 0, NULL);
+    close_gate();
+    append(0, 0, 1, 3000);
+    wait_entered(1);
+    append(0, 1, 1, BIG_BYTES);
+    wait_segments(2);
+    for (unsigned i = 0; i < 40; i++) {
+        assert_int_equal(state_of(0).info.oldest, 0);
+        (void)nanosleep(&pause, NULL);
+    }
+    open_gate();
+    wait_end(&told.logs[0], 2);
+    wait_segments(1);
+    assert_int_equal(state_of(0).info.oldest, 1);
+}
+
 static void a_bound_that_comes_later_counts_for_what_is_there(void **) {
     start_with_segments();
     assert_int_equal(state_of(0).info.oldest, 0);
@@ -806,6 +837,7 @@ int main(void) {
         SERVICE_TEST(a_purged_log_leaves_nothing),
         SERVICE_TEST(an_interrupted_purge_is_finished_at_the_next_start),
         SERVICE_TEST(old_segments_are_removed_beyond_the_bound_of_the_stream),
+        SERVICE_TEST(what_could_not_go_before_it_was_flushed_goes_afterwards),
         SERVICE_TEST(a_bound_that_comes_later_counts_for_what_is_there),
         SERVICE_TEST(a_shorter_age_does_not_wait_for_the_longer_one),
         SERVICE_TEST(without_a_bound_of_its_own_the_service_s_counts),
