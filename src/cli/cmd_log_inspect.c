@@ -44,7 +44,7 @@ static void print_segment(const struct survey_segment *segment) {
     if (segment->header != SEGMENT_HEADER_OK)
         (void)printf("; %s", segment_header_fault_text(segment->header));
     if (segment->leftover)
-        (void)printf("; leftover of an interrupted roll");
+        (void)printf("; behind the end of the log, opening removes it or puts it aside");
     print_tail(segment);
     (void)printf("\n");
 }

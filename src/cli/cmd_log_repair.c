@@ -20,7 +20,7 @@ struct repair {
 
 /* What is done, or would be, to one log. */
 struct actions {
-    uint64_t removed_segments; /* leftovers of a roll */
+    uint64_t removed_segments; /* behind the end; put aside when there is something in them */
     uint64_t cut_bytes;        /* behind the last record, of an unfinished write or zeros */
     uint64_t kept_bytes;       /* of these, what is kept in a .torn file */
     uint64_t indexes;          /* made anew */
@@ -70,8 +70,9 @@ static void print_json(const struct repair *r, const char *name, const struct ac
 static void print_plain(const struct repair *r, const char *name, const struct actions *a) {
     const char *will = r->dry_run ? "would be " : "";
     if (a->removed_segments > 0)
-        (void)printf("%s: %" PRIu64 " segment of an interrupted roll %sremoved\n", name,
-                     a->removed_segments, will);
+        (void)printf("%s: %" PRIu64
+                     " segment%s behind the end %sremoved, or put aside unless empty\n",
+                     name, a->removed_segments, a->removed_segments == 1 ? "" : "s", will);
     if (a->cut_bytes > 0)
         (void)printf("%s: %s bytes behind the last record %scut off, %s of them %skept aside\n",
                      name, out_count(a->cut_bytes).text, will, out_count(a->kept_bytes).text, will);
@@ -189,8 +190,8 @@ int cmd_log_repair(struct cli *cli) {
         .summary = "do what opening does: cut, rebuild indexes",
         .usage = "DIR|STREAM",
         .text =
-            "Cuts off what an unfinished write left behind the last record, removes segments\n"
-            "that a crash kept from being made, makes indexes anew and flushes the log. Bytes\n"
+            "Cuts off what an unfinished write left behind the last record, with the segments\n"
+            "behind that, makes indexes anew and flushes the log. Bytes\n"
             "that may have been more than an unfinished write are kept in a file NNN.torn-BYTE.\n"
             "Damaged records stay in their files and are not served; status 1 when there are\n"
             "any. A broker does the same when it opens the log. Not while one serves it.",

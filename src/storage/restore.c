@@ -112,17 +112,25 @@ static bool same_damage(const struct survey *survey, const struct manifest_log *
     return same;
 }
 
+/* Where a log ends; one without files is to begin there, in its first segment. */
+static struct log_mark end_of(const struct manifest_log *log) {
+    if (log->files_count == 0)
+        return (struct log_mark){.offset = log->range.end, .position = SEGMENT_HEADER_BYTES};
+    const struct manifest_file *newest = &log->files[log->files_count - 1];
+    return (struct log_mark){
+        .offset = log->range.end, .segment = newest->segment, .position = newest->bytes};
+}
+
 /* Survey what lies in `dir`: is it, record by record, what the manifest says? */
 static enum felix_err check_records(const struct restore *r, const char *dir,
                                     const struct manifest_log *log, survey_record_fn on_record,
                                     void *context) {
-    const struct checkpoint promise = {
-        .file = -1, .valid = true, .mark = {.offset = log->range.end}};
+    if (log->files_count == 0)
+        return FELIX_OK;
+    const struct checkpoint promise = {.file = -1, .valid = true, .mark = end_of(log)};
     const struct survey_options options = {
         .on_record = on_record, .context = context, .checkpoint = &promise};
     struct survey survey;
-    if (log->files_count == 0)
-        return FELIX_OK;
     enum felix_err err = survey_log(r->disk, dir, &options, &survey, r->reterr);
     if (err != FELIX_OK)
         return err;
@@ -205,11 +213,9 @@ static enum felix_err copy_files(const struct restore *r, const char *from, cons
 
 static enum felix_err write_checkpoint(const struct restore *r, const char *dir,
                                        const struct manifest_log *log) {
-    if (log->damage_count > 0 || log->files_count == 0)
+    if (log->damage_count > 0)
         return FELIX_OK;
-    const struct manifest_file *newest = &log->files[log->files_count - 1];
-    struct log_mark mark = {
-        .offset = log->range.end, .segment = newest->segment, .position = newest->bytes};
+    struct log_mark mark = end_of(log);
     struct checkpoint checkpoint = {.disk = r->disk, .file = -1};
     int failed = checkpoint_create(&checkpoint, dir, mark);
     if (failed == 0)

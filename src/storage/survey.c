@@ -3,11 +3,15 @@
  *
  *   the checkpoint, so that what is read later is at least as new
  *   the names, twice when they have a gap: a listing is not a moment
- *   each segment, oldest first. One that is gone when its turn comes was retention's, and so were
- *   all before it: what they gave is forgotten.
+ *   every segment's header
+ *   each segment's records, oldest first. One that is gone when its turn comes was retention's, and
+ *     so were all before it: what they gave is forgotten.
  *
- * A segment is walked to the end of its file; a finding becomes damage or a tail by the rules in
- * survey.h. What the checkpoint promises and no segment has is damage as well.
+ * Below the checkpoint everything was on disk once, so a finding there is damage, and the walk goes
+ * on behind it. At or above it the first finding is where the log ends: what follows, later
+ * segments too, is a write that nobody was told to be safe. Without a checkpoint the log is the
+ * original's, which flushes a segment before it begins the next: only the newest that has
+ * anything in it may end in an unfinished write, and only in one that is plainly that.
  */
 #include "storage/survey.h"
 
@@ -26,7 +30,9 @@ struct surveyor {
     const struct survey_options *options;
     struct survey *survey;
     struct felix_error *reterr;
-    bool stopped; /* on_record had enough */
+    size_t last_solid; /* without a checkpoint: the newest segment that has anything in it */
+    bool ended;        /* the log ends in the segments so far */
+    bool stopped;      /* on_record had enough */
 };
 
 const char *survey_index_name(enum survey_index index) {
@@ -107,7 +113,6 @@ static enum felix_err list_files(struct surveyor *s) {
     }
     if (survey->torn_count > 0)
         qsort(survey->torn, survey->torn_count, sizeof *survey->torn, by_name);
-    survey->segments[survey->segments_count - 1].newest = true;
     return FELIX_OK;
 }
 
@@ -145,28 +150,74 @@ static void look_at_index(const struct surveyor *s, struct survey_segment *segme
     log_index_deinit(&index);
 }
 
-/* Reads the header; without a good one the records say where the segment begins, else `expected`.
- * `expected` is where the one before ends, UINT64_MAX for the first. */
+/* Opens the file of a segment; a handle or negative errno. */
+static int open_segment(const struct surveyor *s, const struct survey_segment *segment) {
+    char path[PATH_MAX];
+    if (!segment_path(s->dir, segment->id, "log", path))
+        return -ENAMETOOLONG;
+    return s->disk->ops->open(s->disk->context, path, DISK_READ);
+}
+
+/* Reads length and header of an open file. Without a good header the first record says where the
+ * segment begins; `expected` if that is not good either. */
 static int look_at_header(const struct surveyor *s, int file, uint64_t expected,
                           struct survey_segment *segment) {
     uint8_t bytes[SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES];
+    int err = s->disk->ops->size(s->disk->context, file, &segment->file_bytes);
+    if (err != 0)
+        return err;
     ssize_t got = disk_read_all(s->disk, file, bytes, sizeof bytes, 0);
     if (got < 0)
         return (int)got;
     struct segment_header header;
-    segment->header = segment_header_decode(slice_of(bytes, (size_t)got), &header);
+    struct slice head = slice_of(bytes, (size_t)got);
+    segment->header = segment_header_decode(head, &header);
+    segment->foreign = segment_header_is_foreign(head);
     if (segment->header == SEGMENT_HEADER_OK) {
         segment->first = header.base_offset;
         segment->created_us = header.created_us;
         return 0;
     }
-    segment->first = expected != UINT64_MAX ? expected : 0;
+    segment->first = expected;
     struct record record;
     uint32_t payload_bytes;
     if ((size_t)got == sizeof bytes &&
         record_header_decode(slice_of(bytes + SEGMENT_HEADER_BYTES, RECORD_HEADER_BYTES), &record,
                              &payload_bytes) == RECORD_OK)
         segment->first = record.offset;
+    return 0;
+}
+
+/* Is there nothing in a segment but, perhaps, its header? 1, 0 or negative errno. */
+static int is_hollow(const struct surveyor *s, int file, const struct survey_segment *segment) {
+    if (segment->file_bytes < SEGMENT_HEADER_BYTES)
+        return 1;
+    if (segment->header == SEGMENT_HEADER_OK)
+        return segment->file_bytes == SEGMENT_HEADER_BYTES;
+    uint64_t content_end;
+    int err = segment_nonzero_end(s->disk, file, 0, segment->file_bytes, &content_end);
+    return err != 0 ? err : content_end == 0;
+}
+
+static int read_headers(struct surveyor *s) {
+    struct survey *survey = s->survey;
+    s->last_solid = 0;
+    for (size_t i = 0; i < survey->segments_count; i++) {
+        struct survey_segment *segment = &survey->segments[i];
+        int file = open_segment(s, segment);
+        /* Its turn shows what that means. */
+        if (file == -ENOENT)
+            continue;
+        if (file < 0)
+            return file;
+        int err = look_at_header(s, file, 0, segment);
+        int hollow = err == 0 ? is_hollow(s, file, segment) : err;
+        (void)s->disk->ops->close(s->disk->context, file);
+        if (hollow < 0)
+            return hollow;
+        if (hollow == 0)
+            s->last_solid = i;
+    }
     return 0;
 }
 
@@ -184,17 +235,30 @@ static void take_record(struct surveyor *s, struct survey_segment *segment,
         s->stopped = true;
 }
 
-/* Is this, in the newest segment, a write that nobody was told to be on disk? Without a checkpoint
- * only what is plainly one. Source: broker specification 6.9. */
-static bool is_unfinished(const struct surveyor *s, const struct survey_segment *segment,
-                          const struct walk_item *item) {
-    if (!segment->newest)
-        return false;
+/* Was nothing at `position` of segment `i` promised to be on disk? */
+static bool is_above(const struct surveyor *s, size_t i, uint64_t position) {
     const struct checkpoint *checkpoint = &s->survey->checkpoint;
-    if (checkpoint->valid)
-        return segment->end >= checkpoint->mark.offset;
-    return item->found == WALK_TAIL && (item->zeros || item->fault == RECORD_TRUNCATED_HEADER ||
-                                        item->fault == RECORD_TRUNCATED);
+    uint64_t id = s->survey->segments[i].id;
+    if (!checkpoint->valid)
+        return i >= s->last_solid;
+    return id > checkpoint->mark.segment ||
+           (id == checkpoint->mark.segment && position >= checkpoint->mark.position);
+}
+
+/* Is a finding in segment `i` an unfinished write? */
+static bool is_unfinished(const struct surveyor *s, size_t i, const struct walk_item *item) {
+    if (!is_above(s, i, item->position))
+        return false;
+    return s->survey->checkpoint.valid ||
+           (item->found == WALK_TAIL && (item->zeros || item->fault == RECORD_TRUNCATED_HEADER ||
+                                         item->fault == RECORD_TRUNCATED));
+}
+
+/* Does segment `i` + 1 begin where `i` ends? */
+static bool joins_next(const struct surveyor *s, size_t i) {
+    const struct survey *survey = s->survey;
+    return i + 1 < survey->segments_count && survey->segments[i + 1].header == SEGMENT_HEADER_OK &&
+           survey->segments[i + 1].first == survey->segments[i].end;
 }
 
 static void take_tail(struct survey_segment *segment, const struct walk_item *item) {
@@ -208,15 +272,18 @@ static void take_tail(struct survey_segment *segment, const struct walk_item *it
 }
 
 /* A finding that is no record. True: the walk goes on. */
-static bool take_finding(struct surveyor *s, struct survey_segment *segment,
-                         const struct walk_item *item) {
+static bool take_finding(struct surveyor *s, size_t i, const struct walk_item *item) {
+    struct survey_segment *segment = &s->survey->segments[i];
     if (item->found == WALK_END)
         return false;
-    bool unfinished = is_unfinished(s, segment, item);
+    bool unfinished = is_unfinished(s, i, item);
     if (unfinished || item->found == WALK_TAIL)
         take_tail(segment, item);
-    if (unfinished)
+    if (unfinished) {
+        /* Zeros behind a segment that is full were its length, set ahead. */
+        s->ended = segment->tail != SURVEY_TAIL_ZEROS || !joins_next(s, i);
         return false;
+    }
     /* Whether zeros are damage is seen by what should have been there. */
     segment->tail_damaged = item->found == WALK_TAIL && !item->zeros;
     if (item->found == WALK_DAMAGE || segment->tail_damaged)
@@ -232,11 +299,14 @@ static bool take_finding(struct surveyor *s, struct survey_segment *segment,
     return item->found == WALK_DAMAGE;
 }
 
-static int walk_segment(struct surveyor *s, int file, struct survey_segment *segment) {
+static int walk_segment(struct surveyor *s, int file, size_t i) {
+    struct survey_segment *segment = &s->survey->segments[i];
+    const struct checkpoint *checkpoint = &s->survey->checkpoint;
+    struct walk_proven proven = {.position = 0};
+    if (checkpoint->valid && checkpoint->mark.segment == segment->id)
+        proven = (struct walk_proven){checkpoint->mark.position, checkpoint->mark.offset};
     struct log_walk walk;
-    uint64_t start =
-        segment->file_bytes < SEGMENT_HEADER_BYTES ? segment->file_bytes : SEGMENT_HEADER_BYTES;
-    int err = walk_begin(&walk, s->disk, file, start, segment->first);
+    int err = walk_begin(&walk, s->disk, file, segment->used_bytes, segment->first, &proven);
     if (err != 0)
         return err;
     bool more = true;
@@ -246,7 +316,7 @@ static int walk_segment(struct surveyor *s, int file, struct survey_segment *seg
         if (err == 0 && item.found == WALK_RECORD)
             take_record(s, segment, &item);
         else if (err == 0)
-            more = take_finding(s, segment, &item);
+            more = take_finding(s, i, &item);
     }
     walk_deinit(&walk);
     return err;
@@ -255,7 +325,7 @@ static int walk_segment(struct surveyor *s, int file, struct survey_segment *seg
 /* The whole of a segment whose header is damaged cannot be read, whatever else was found in it. */
 static void take_header_fault(struct surveyor *s, const struct survey_segment *segment,
                               size_t damage_before) {
-    if (segment->header == SEGMENT_HEADER_OK || segment->leftover)
+    if (segment->header == SEGMENT_HEADER_OK)
         return;
     s->survey->damage_count = damage_before;
     add_damage(s->survey, (struct survey_damage){
@@ -266,58 +336,53 @@ static void take_header_fault(struct surveyor *s, const struct survey_segment *s
                           });
 }
 
-/* -ENOENT: it is gone. */
+/* Is there no segment yet in the file of `i`, only one that was to be made? */
+static bool is_unbegun(const struct surveyor *s, size_t i) {
+    const struct survey_segment *segment = &s->survey->segments[i];
+    const struct checkpoint *checkpoint = &s->survey->checkpoint;
+    if (segment->header == SEGMENT_HEADER_OK || segment->foreign)
+        return false;
+    if (checkpoint->valid)
+        return segment->id > checkpoint->mark.segment ||
+               (segment->id == checkpoint->mark.segment &&
+                checkpoint->mark.position <= SEGMENT_HEADER_BYTES);
+    return i > s->last_solid || segment->file_bytes < SEGMENT_HEADER_BYTES;
+}
+
+/* -ENOENT: it is gone. `expected` is where the one before ends. */
 static int survey_segment(struct surveyor *s, size_t i, uint64_t expected) {
     struct survey_segment *segment = &s->survey->segments[i];
     size_t damage_before = s->survey->damage_count;
-    char path[PATH_MAX];
-    if (!segment_path(s->dir, segment->id, "log", path))
-        return -ENAMETOOLONG;
-    int file = s->disk->ops->open(s->disk->context, path, DISK_READ);
+    int file = open_segment(s, segment);
     if (file < 0)
         return file;
-    int err = s->disk->ops->size(s->disk->context, file, &segment->file_bytes);
-    if (err == 0)
-        err = look_at_header(s, file, expected, segment);
+    int err = look_at_header(s, file, expected, segment);
     segment->end = segment->first;
     segment->used_bytes =
         segment->file_bytes < SEGMENT_HEADER_BYTES ? segment->file_bytes : SEGMENT_HEADER_BYTES;
-    if (err == 0)
-        err = walk_segment(s, file, segment);
+    s->ended = s->ended || is_unbegun(s, i);
+    segment->leftover = s->ended;
+    if (err == 0 && !segment->leftover)
+        err = walk_segment(s, file, i);
     (void)s->disk->ops->close(s->disk->context, file);
-    if (err != 0)
+    if (err != 0 || segment->leftover)
         return err;
-    /* Source: broker specification 6.8, step 3. */
-    bool alone = expected == UINT64_MAX;
-    segment->leftover =
-        segment->newest && segment->records == 0 &&
-        (segment->header == SEGMENT_HEADER_SHORT ||
-         (segment->header != SEGMENT_HEADER_OK && segment->tail == SURVEY_TAIL_NONE) ||
-         (!alone && segment->first != expected));
     take_header_fault(s, segment, damage_before);
     look_at_index(s, segment);
     return 0;
 }
 
-/* Leaves out segment `i` when all its records are below `from`, which the next one's header tells.
- * 1: it did; 0: it has to be read; else negative errno. */
-static int skip_segment(struct surveyor *s, size_t i) {
-    struct survey *survey = s->survey;
+/* Leaves out segment `i` when all its records are below `from`, which the next one's header
+ * tells. */
+static bool skip_segment(struct surveyor *s, size_t i) {
+    const struct survey *survey = s->survey;
     struct survey_segment *segment = &survey->segments[i];
-    char path[PATH_MAX];
     if (s->options->from == 0 || i + 1 == survey->segments_count ||
-        !segment_path(s->dir, survey->segments[i + 1].id, "log", path))
-        return 0;
-    int file = s->disk->ops->open(s->disk->context, path, DISK_READ);
-    if (file < 0)
-        return file == -ENOENT ? 0 : file;
-    struct survey_segment next = {.id = 0};
-    int err = look_at_header(s, file, 0, &next);
-    (void)s->disk->ops->close(s->disk->context, file);
-    if (err != 0 || next.header != SEGMENT_HEADER_OK || next.first > s->options->from)
-        return err;
-    segment->first = segment->end = next.first;
-    return 1;
+        survey->segments[i + 1].header != SEGMENT_HEADER_OK ||
+        survey->segments[i + 1].first > s->options->from)
+        return false;
+    segment->end = survey->segments[i + 1].first;
+    return true;
 }
 
 /* ---- all of them ---- */
@@ -350,36 +415,47 @@ static void add_missing(struct survey *survey, const struct survey_segment *segm
                        });
 }
 
-/* Does segment `i` begin where the one before ends? */
-static void check_chain(struct survey *survey, size_t i) {
-    const struct survey_segment *segment = &survey->segments[i];
-    struct survey_segment *before = &survey->segments[i - 1];
-    if (segment->leftover || segment->first == before->end)
+/* The end of segment `i` and the beginning of the next one. */
+static void check_joint(struct surveyor *s, size_t i) {
+    struct survey *survey = s->survey;
+    struct survey_segment *segment = &survey->segments[i];
+    if (s->ended || s->stopped || i + 1 == survey->segments_count || joins_next(s, i))
         return;
-    if (segment->first > before->end) {
-        add_missing(survey, before, segment->first);
-        before->end = segment->first;
+    const struct survey_segment *next = &survey->segments[i + 1];
+    /* What its own header does not say is no hole: where it begins follows from this one. */
+    if (next->header != SEGMENT_HEADER_OK)
+        return;
+    if (is_above(s, i, segment->used_bytes)) {
+        s->ended = true;
+        return;
+    }
+    if (next->first > segment->end) {
+        add_missing(survey, segment, next->first);
+        segment->end = next->first;
         return;
     }
     add_damage(survey, (struct survey_damage){
-                           .first = segment->first,
-                           .end = before->end,
-                           .segment = segment->id,
+                           .first = next->first,
+                           .end = segment->end,
+                           .segment = next->id,
                            .what = "base_offset",
                        });
 }
 
 static enum felix_err survey_segments(struct surveyor *s) {
     struct survey *survey = s->survey;
-    uint64_t expected = UINT64_MAX;
+    uint64_t expected = 0;
+    int err = read_headers(s);
+    if (err != 0)
+        return failed(s, err, "read the segments in", s->dir);
     for (size_t i = 0; i < survey->segments_count && !s->stopped;) {
-        int err = skip_segment(s, i);
-        if (err == 0)
-            err = survey_segment(s, i, expected);
+        err = skip_segment(s, i) ? 0 : survey_segment(s, i, expected);
         if (err == -ENOENT) {
             forget_before(survey, i);
+            s->last_solid = s->last_solid > i ? s->last_solid - i - 1 : 0;
+            s->ended = false;
             i = 0;
-            expected = UINT64_MAX;
+            expected = 0;
             continue;
         }
         if (err < 0) {
@@ -387,8 +463,7 @@ static enum felix_err survey_segments(struct surveyor *s) {
             (void)segment_path(s->dir, survey->segments[i].id, "log", path);
             return failed(s, err, "read", path);
         }
-        if (i > 0)
-            check_chain(survey, i);
+        check_joint(s, i);
         expected = survey->segments[i].end;
         i++;
     }
@@ -400,17 +475,21 @@ static enum felix_err survey_segments(struct surveyor *s) {
 
 static void sum_up(struct surveyor *s) {
     struct survey *survey = s->survey;
+    const struct checkpoint *checkpoint = &survey->checkpoint;
     struct survey_segment *last = NULL;
     for (size_t i = 0; i < survey->segments_count; i++) {
         struct survey_segment *segment = &survey->segments[i];
+        if (segment->leftover)
+            break;
         survey->records += segment->records;
         survey->bytes += segment->used_bytes;
-        if (!segment->leftover)
-            last = segment;
+        last = segment;
     }
-    if (last == NULL)
+    if (last == NULL) {
+        survey->oldest = survey->end = checkpoint->valid ? checkpoint->mark.offset : 0;
         return;
-    const struct checkpoint *checkpoint = &survey->checkpoint;
+    }
+    last->newest = true;
     if (!s->stopped && checkpoint->valid && checkpoint->mark.offset > last->end) {
         add_missing(survey, last, checkpoint->mark.offset);
         last->end = checkpoint->mark.offset;

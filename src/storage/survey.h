@@ -29,8 +29,10 @@ enum survey_tail {
 struct survey_segment {
     uint64_t id;
     bool newest;
-    bool leftover; /* of a roll that a crash interrupted: opening removes it */
+    bool leftover; /* behind the end of the log, after a crash: opening removes it or puts it aside
+                    */
     enum segment_header_fault header;
+    bool foreign;        /* the header is of another version, or has flags that nobody knows */
     uint64_t created_us; /* 0: not known */
     uint64_t first, end; /* offsets, half open; by its neighbours where the header is damaged */
     uint64_t records;    /* good ones */

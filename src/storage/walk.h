@@ -13,14 +13,21 @@
 
 #include "storage/segment_scan.h"
 
+/* A place where a record begins, or the records end, whatever is around it: a checkpoint. No search
+ * goes beyond it. */
+struct walk_proven {
+    uint64_t position, offset;
+};
+
 struct log_walk {
     struct segment_scan scan;
-    uint8_t *window; /* for the search; made when there is one */
+    struct walk_proven proven; /* position 0: none */
+    uint8_t *window;           /* for the search; made when there is one */
 };
 
 enum walk_found {
     WALK_RECORD,
-    WALK_DAMAGE, /* behind it comes a record again */
+    WALK_DAMAGE, /* behind it comes a record again, or a proven place */
     WALK_TAIL,   /* bytes to the end of the file among which is no record */
     WALK_END,    /* the file ends behind the last record */
 };
@@ -35,10 +42,10 @@ struct walk_item {
     bool zeros;              /* WALK_TAIL: nothing but zero bytes */
 };
 
-/** Begin at `position`, where the record `offset` is expected. `file` is borrowed until deinit. 0
- * or negative errno; then there is nothing to deinit. */
+/** Begin at `position`, where the record `offset` is expected. `proven` may be NULL; `file` is
+ * borrowed until deinit. 0 or negative errno; then there is nothing to deinit. */
 int walk_begin(struct log_walk *walk, const struct disk *disk, int file, uint64_t position,
-               uint64_t offset);
+               uint64_t offset, const struct walk_proven *proven);
 
 /** The next thing. 0 or negative errno. After WALK_TAIL and WALK_END there is nothing more. */
 int walk_next(struct log_walk *walk, struct walk_item *ret);

@@ -1,6 +1,7 @@
 #include "check.h"
 
 #include "storage/segment.h"
+#include "storage/survey.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -222,11 +223,40 @@ static bool check_goes_on(struct checker *checker, struct record_log *log,
     return good || fails(checker, "what was appended after recovery is not found again");
 }
 
+/* What the tools say of the state before anything opens it: no damage, because nothing was damaged,
+ * and the records that opening finds. They share no decision with recovery, so each checks the
+ * other. */
+static bool survey_state(struct checker *checker, struct found *ret) {
+    struct disk table = memory_disk_table(&checker->disk);
+    struct survey survey;
+    struct felix_error error = {0};
+    uint64_t before = memory_disk_hash(&checker->disk);
+    enum felix_err err = survey_log(&table, CRASH_LOG_DIR, NULL, &survey, &error);
+    if (err == FELIX_NOT_FOUND) {
+        *ret = (struct found){0};
+        return true;
+    }
+    if (err != FELIX_OK)
+        return fails(checker, "a survey fails: %s: %s", err_name(err), error.text);
+    *ret = (struct found){.oldest = survey.oldest, .end = survey.end};
+    bool good = survey.damage_count == 0;
+    if (!good)
+        fails(checker, "a survey finds damage: %s, records %" PRIu64 " to %" PRIu64,
+              survey.damage[0].what, survey.damage[0].first, survey.damage[0].end);
+    survey_deinit(&survey);
+    if (good && memory_disk_hash(&checker->disk) != before)
+        return fails(checker, "a survey changed bytes");
+    return good;
+}
+
 bool crash_check(struct checker *checker, const struct memory_disk *state,
                  const struct record_log_settings *settings, const struct oracle *oracle,
                  struct found *ret) {
     checker->failure[0] = '\0';
     memory_disk_copy(&checker->disk, state);
+    struct found seen;
+    if (!survey_state(checker, &seen))
+        return false;
     struct record_log *log = open_log(checker, settings);
     if (log == NULL)
         return false;
@@ -234,6 +264,11 @@ bool crash_check(struct checker *checker, const struct memory_disk *state,
     record_log_abandon(log);
     if (!good)
         return false;
+    if (seen.oldest != ret->oldest || seen.end != ret->end)
+        return fails(checker,
+                     "a survey saw %" PRIu64 " to %" PRIu64 ", opening found %" PRIu64
+                     " to %" PRIu64,
+                     seen.oldest, seen.end, ret->oldest, ret->end);
     uint64_t hash = memory_disk_hash(&checker->disk);
     log = open_log(checker, settings);
     if (log == NULL)

@@ -32,9 +32,10 @@ void checker_init(struct checker *checker);
 void checker_deinit(struct checker *checker);
 
 /**
- * Open the log on a copy of `state`: it starts, holds a contiguous run of records that were
- * appended, each under its offset and once, in memory and in its files; opening it again changes
- * no byte; it can be appended to, synced and closed. False: `failure` says what does not hold.
+ * Survey a copy of `state` and open it: it starts, the survey saw what it finds, holds a contiguous
+ * run of records that were appended, each under its offset and once, in memory and in its files;
+ * opening it again changes no byte; it can be appended to, synced and closed. False: `failure` says
+ * what does not hold.
  */
 bool crash_check(struct checker *checker, const struct memory_disk *state,
                  const struct record_log_settings *settings, const struct oracle *oracle,

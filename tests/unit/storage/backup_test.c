@@ -212,6 +212,16 @@ static void a_log_that_has_only_begun_comes_back_empty(void **state) {
     assert_log(w, "r", 0, 0);
 }
 
+static void an_empty_log_goes_on_at_its_offset(void **state) {
+    struct world *w = *state;
+    memory_disk_add_dir(&w->memory, "new");
+    (void)memory_disk_add_file(&w->memory, "new/00000000000000000003.log", slice_of("FL", 2), 2);
+    fixture_checkpoint(&w->memory, "new", (struct log_mark){30, 3, SEGMENT_HEADER_BYTES});
+    assert_int_equal(make(w, "new", "b", false), FELIX_OK);
+    assert_int_equal(restore(w, "b", "r"), FELIX_OK);
+    assert_log(w, "r", 30, 30);
+}
+
 static void nothing_is_overwritten(void **state) {
     struct world *w = *state;
     assert_int_equal(make(w, DIR, "b", false), FELIX_OK);
@@ -455,6 +465,7 @@ int main(void) {
         TEST(a_node_comes_back_with_every_log_of_it),
         TEST(what_is_behind_the_last_record_is_left_out),
         TEST(a_log_that_has_only_begun_comes_back_empty),
+        TEST(an_empty_log_goes_on_at_its_offset),
         TEST(nothing_is_overwritten),
         TEST(every_changed_byte_of_a_backup_is_refused),
         TEST(a_backup_without_a_manifest_is_none),

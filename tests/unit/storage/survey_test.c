@@ -207,6 +207,57 @@ static void leftovers_of_a_roll_are_recognised(void **state) {
     assert_int_equal(s->end, 30);
 }
 
+static void behind_an_unfinished_write_later_segments_do_not_count(void **state) {
+    struct world *w = *state;
+    fixture_checkpoint(&w->memory, DIR, (struct log_mark){14, 1, AT_RECORD(4)});
+    fixture_flip(&w->memory, DIR, 1, AT_RECORD(6));
+    const struct survey *s = look(w);
+    assert_int_equal(s->damage_count, 0);
+    assert_int_equal(s->end, 16);
+    assert_int_equal(s->records, 16);
+    assert_true(s->segments[1].newest);
+    assert_int_equal(s->segments[1].tail, SURVEY_TAIL_DOUBTFUL);
+    assert_true(s->segments[2].leftover);
+    /* The same place, once it was flushed. */
+    fixture_checkpoint(&w->memory, DIR, (struct log_mark){22, 2, AT_RECORD(2)});
+    s = look(w);
+    assert_damage(s, 0, 16, 17, 1, "header_checksum");
+    assert_int_equal(s->end, 30);
+}
+
+static void
+bytes_behind_an_unflushed_segment_are_its_end_even_when_the_next_one_joins(void **state) {
+    struct world *w = *state;
+    fixture_checkpoint(&w->memory, DIR, (struct log_mark){14, 1, AT_RECORD(4)});
+    memory_file_write(fixture_file(&w->memory, DIR, 1), slice_of("xyz", 3), SEGMENT_BYTES);
+    const struct survey *s = look(w);
+    assert_int_equal(s->end, 20);
+    assert_int_equal(s->damage_count, 0);
+    assert_true(s->segments[2].leftover);
+}
+
+static void no_search_goes_beyond_the_checkpoint(void **state) {
+    struct world *w = *state;
+    fixture_checkpoint(&w->memory, DIR, (struct log_mark){25, 2, AT_RECORD(5)});
+    fixture_flip(&w->memory, DIR, 2, AT_RECORD(4));
+    fixture_flip(&w->memory, DIR, 2, AT_RECORD(5));
+    const struct survey *s = look(w);
+    assert_int_equal(s->damage_count, 1);
+    assert_damage(s, 0, 24, 25, 2, "header_checksum");
+    assert_int_equal(s->end, 25);
+}
+
+static void an_empty_segment_lets_the_one_before_it_end_torn(void **state) {
+    struct world *w = *state;
+    memory_file_set_length(fixture_file(&w->memory, DIR, 2), AT_RECORD(8) + 5);
+    (void)memory_disk_add_file(&w->memory, DIR "/00000000000000000003.log", slice_of("", 0), 0);
+    const struct survey *s = look(w);
+    assert_int_equal(s->damage_count, 0);
+    assert_int_equal(s->end, 28);
+    assert_true(s->segments[2].newest);
+    assert_true(s->segments[3].leftover);
+}
+
 static void torn_files_are_listed_and_foreign_names_are_not(void **state) {
     struct world *w = *state;
     (void)memory_disk_add_file(&w->memory, DIR "/00000000000000000002.torn-712", slice_of("x", 1),
@@ -290,6 +341,10 @@ int main(void) {
         TEST(the_checkpoint_tells_rot_from_an_unfinished_write),
         TEST(what_the_checkpoint_promises_and_nobody_has_is_damage),
         TEST(leftovers_of_a_roll_are_recognised),
+        TEST(behind_an_unfinished_write_later_segments_do_not_count),
+        TEST(bytes_behind_an_unflushed_segment_are_its_end_even_when_the_next_one_joins),
+        TEST(no_search_goes_beyond_the_checkpoint),
+        TEST(an_empty_segment_lets_the_one_before_it_end_torn),
         TEST(torn_files_are_listed_and_foreign_names_are_not),
         TEST(segments_that_retention_takes_meanwhile_are_left_out),
         TEST(records_are_told_from_an_offset_on_until_it_is_enough),
