@@ -251,6 +251,19 @@ static struct assembled assemble(struct record_log *log, const struct log_readin
     return end;
 }
 
+/* The disk may fetch the next page while this one is on its way to the subscriber. What was written
+ * lately is in memory anyway. Nothing is ever dropped behind a reader: others may follow, and the
+ * system knows that it was used only once. */
+static void read_ahead(const struct record_log *log, const struct log_reading *reading,
+                       const struct assembly *assembly) {
+    uint64_t next = reading->position + assembly->parsed;
+    uint64_t left = reading->end_position - next;
+    if (reading->newest || left == 0)
+        return;
+    uint64_t bytes = assembly->raw_bytes < left ? assembly->raw_bytes : left;
+    log->disk->ops->advise(log->disk->context, reading->segment->file, next, bytes, false);
+}
+
 /* The page of what was assembled, at least one record. Takes the block. */
 static void finish(struct record_log *log, const struct log_reading *reading,
                    const struct assembly *assembly, struct log_page *ret) {
@@ -292,6 +305,7 @@ static enum felix_err read_page(struct record_log *log, const struct log_reading
         assembly_init(&assembly, log, raw_bytes);
         struct assembled end = assemble(log, reading, bytes_max, &assembly);
         if (assembly.count > 0) {
+            read_ahead(log, reading, &assembly);
             finish(log, reading, &assembly, ret);
             return FELIX_OK;
         }

@@ -81,7 +81,7 @@ enum felix_err record_log_open(const struct disk *disk, const char *dir, const c
                                struct log_recovery *ret_report, struct felix_error *reterr);
 
 /** The same, read-only: nothing is created, cut, moved or rewritten. For the tools. Only
- * reader functions may be used on it. */
+ * reader functions may be used on it. FELIX_NOT_FOUND: there is no segment in `dir`. */
 enum felix_err record_log_open_read_only(const struct disk *disk, const char *dir, const char *name,
                                          const struct record_log_settings *settings,
                                          struct record_log **ret, struct log_recovery *ret_report,
@@ -156,6 +156,7 @@ struct log_page {
 /**
  * Read records from `offset` on, until `bytes_max` of payload or read_records_max, at least one,
  * never beyond committed_end; every one verified. Count 0: `offset` is the committed end.
+ * A page also ends where its segment does, and may hold somewhat less than it could.
  *
  *   FELIX_CURSOR_TOO_OLD     below the oldest; *ret_available is that
  *   FELIX_CURSOR_IN_FUTURE   beyond the committed end; *ret_available is that
@@ -168,7 +169,8 @@ enum felix_err record_log_read(struct record_log *log, uint64_t offset, size_t b
                                struct felix_error *reterr);
 
 /** The first committed record with a timestamp of at least `at_us`; committed_end when there is
- * none. Reader. */
+ * none. What cannot be read in between counts as later. Where timestamps do not rise, any place
+ * where `at_us` is passed. Reader. */
 enum felix_err record_log_seek_time(struct record_log *log, uint64_t at_us, uint64_t *ret_offset,
                                     struct felix_error *reterr);
 

@@ -367,6 +367,97 @@ static void each_allocation_fails_once(void **state) {
     }
 }
 
+/* The next sync of a file fails; by the order of calls it is the next one of all. */
+static struct record_log *with_a_failed_flush(enum log_sync sync) {
+    enum felix_err err;
+    memory_disk_reset(&memory);
+    fault.countdown = 0;
+    struct record_log *log = open_faulty(sync, &err);
+    log_test_put(log, 0, 4, 100);
+    /* Over two segments, so that more than the end of one has to go. */
+    for (uint64_t offset = 4; offset < 12; offset += 4) {
+        assert_int_equal(log_test_append(log, offset, 4, 100, 5), FELIX_OK);
+        assert_int_equal(record_log_write(log, NULL), FELIX_OK);
+    }
+    fault.countdown = 1;
+    fault.error = -EIO;
+    struct felix_error error = {.text = ""};
+    assert_int_equal(record_log_sync(log, &error), FELIX_STORAGE);
+    assert_non_null(strstr(error.text, "cannot flush /log/"));
+    return log;
+}
+
+static void after_a_failed_flush_nothing_is_taken_or_flushed(void **state) {
+    (void)state;
+    struct record_log *log = with_a_failed_flush(LOG_SYNC_ON_COMMIT);
+    struct record_log_info info = log_test_info(log);
+    assert_true(info.failed);
+    assert_int_equal(info.durable_end, 4);
+    assert_int_equal(record_log_sync(log, NULL), FELIX_STORAGE);
+    assert_int_equal(log_test_append(log, 12, 1, 100, 5), FELIX_STORAGE);
+    assert_int_equal(log_test_info(log).durable_end, 4);
+    log_test_expect(log, 0, 4, 1000);
+    record_log_abandon(log);
+}
+
+static void reopening_goes_back_to_what_was_flushed(void **state) {
+    (void)state;
+    struct record_log *log = with_a_failed_flush(LOG_SYNC_ON_COMMIT);
+    assert_true(log_test_info(log).segments > 1);
+    assert_int_equal(record_log_reopen(log, NULL), FELIX_OK);
+    struct record_log_info info = log_test_info(log);
+    assert_false(info.failed);
+    assert_int_equal(info.written_end, 4);
+    assert_int_equal(info.durable_end, 4);
+    assert_int_equal(info.segments, 1);
+    log_test_put(log, 4, 40, 60);
+    log_test_expect(log, 0, 44, 1000);
+    record_log_abandon(log);
+    struct promise promise = {.acknowledged = 44};
+    check_what_is_left(LOG_SYNC_ON_COMMIT, &promise);
+}
+
+static void a_reader_goes_on_at_the_new_end_after_reopening(void **state) {
+    (void)state;
+    struct record_log *log = with_a_failed_flush(LOG_SYNC_PERIODIC);
+    log_test_expect(log, 0, 12, 1000);
+    assert_int_equal(record_log_reopen(log, NULL), FELIX_OK);
+    struct log_page page;
+    uint64_t available = 0;
+    struct felix_error error;
+    assert_int_equal(record_log_read(log, 12, 100, &page, &available, &error),
+                     FELIX_CURSOR_IN_FUTURE);
+    assert_int_equal(available, 4);
+    /* Other records of the same offsets, in other places: no old hint may be followed. */
+    log_test_put(log, 4, 30, 37);
+    log_test_expect(log, 12, 34, 1000);
+    record_log_abandon(log);
+}
+
+static void what_a_failed_write_left_is_zeros_again(void **state) {
+    (void)state;
+    enum felix_err err;
+    memory_disk_reset(&memory);
+    fault.countdown = 0;
+    struct record_log *log = open_faulty(LOG_SYNC_ON_COMMIT, &err);
+    log_test_put(log, 0, 2, 100);
+    assert_int_equal(log_test_append(log, 2, 4, 100, 5), FELIX_OK);
+    fault.countdown = 1;
+    fault.error = -ENOSPC;
+    struct felix_error error = {.text = ""};
+    assert_int_equal(record_log_write(log, &error), FELIX_DISK_FULL);
+    assert_non_null(strstr(error.text, "cannot write /log/00000000000000000000.log: "));
+    struct record_log_info info = log_test_info(log);
+    assert_false(info.failed);
+    assert_int_equal(info.written_end, 2);
+    log_test_put(log, 2, 1, 10);
+    record_log_abandon(log);
+    const struct memory_file *file = memory_disk_find(&memory, "/log/00000000000000000000.log");
+    uint8_t rest[400], zeros[400] = {0};
+    memory_file_read(file, rest, sizeof rest, 32 + 2 * 128 + 38);
+    assert_memory_equal(rest, zeros, sizeof rest);
+}
+
 static int setup(void **state) {
     (void)state;
     memory_disk_init(&memory);
@@ -383,9 +474,15 @@ static int teardown(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(each_call_fails_once_with_eio), TEST(each_call_fails_once_with_enospc),
-        TEST(each_call_is_interrupted_once), TEST(each_write_and_read_is_short_once),
+        TEST(each_call_fails_once_with_eio),
+        TEST(each_call_fails_once_with_enospc),
+        TEST(each_call_is_interrupted_once),
+        TEST(each_write_and_read_is_short_once),
         TEST(each_allocation_fails_once),
+        TEST(after_a_failed_flush_nothing_is_taken_or_flushed),
+        TEST(reopening_goes_back_to_what_was_flushed),
+        TEST(a_reader_goes_on_at_the_new_end_after_reopening),
+        TEST(what_a_failed_write_left_is_zeros_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
