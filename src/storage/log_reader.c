@@ -353,14 +353,24 @@ static enum felix_err find_and_read(struct record_log *log, struct log_reading *
     return read_page(log, reading, bytes_max, ret, reterr);
 }
 
-/* The log went back behind this meanwhile, or retention took the file before it was open. */
-static bool is_stale(struct record_log *log, const struct log_reading *reading,
-                     enum felix_err err) {
+/* The log went back behind this meanwhile. */
+static bool is_stale(struct record_log *log, const struct log_reading *reading) {
     (void)pthread_mutex_lock(&log->mutex);
-    bool stale =
-        log->generation != reading->generation || (err != FELIX_OK && reading->segment->leaving);
+    bool stale = log->generation != reading->generation;
     (void)pthread_mutex_unlock(&log->mutex);
     return stale;
+}
+
+/* A segment's file cannot be opened. Ours stay while somebody reads them; a log that is only looked
+ * at may belong to a process that removes what it no longer keeps. */
+static enum felix_err refuse_open(const struct record_log *log, const struct log_reading *reading,
+                                  int opened, uint64_t *ret_available, struct felix_error *reterr) {
+    uint64_t id = reading->segment->id;
+    if (opened != -ENOENT || !log->read_only)
+        return log_segment_error(log, reterr, "open", id, opened);
+    *ret_available = reading->end_offset;
+    return error_set(reterr, FELIX_CURSOR_TOO_OLD, 0, "log %s: segment %llu was removed meanwhile",
+                     log->name, (unsigned long long)id);
 }
 
 enum felix_err record_log_read(struct record_log *log, uint64_t offset, size_t bytes_max,
@@ -374,10 +384,10 @@ enum felix_err record_log_read(struct record_log *log, uint64_t offset, size_t b
             return err;
         int opened = log_open_pinned(log, reading.segment);
         if (opened != 0)
-            err = log_segment_error(log, reterr, "open", reading.segment->id, opened);
+            err = refuse_open(log, &reading, opened, ret_available, reterr);
         else
             err = find_and_read(log, &reading, bytes_max, ret, reterr);
-        bool again = is_stale(log, &reading, err);
+        bool again = is_stale(log, &reading);
         log_unpin(log, reading.segment);
         if (again) {
             buf_unref(ret->block);

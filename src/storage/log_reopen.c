@@ -76,6 +76,20 @@ static struct segment *let_go(struct record_log *log, struct segment *segment) {
     return segment;
 }
 
+/* Under the mutex: other records come where damage was. */
+static void forget_damage(struct record_log *log, uint64_t from) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < log->damage_count; i++) {
+        struct log_damage damage = log->damage[i];
+        if (damage.first >= from)
+            continue;
+        if (damage.end > from)
+            damage.end = from;
+        log->damage[kept++] = damage;
+    }
+    log->damage_count = kept;
+}
+
 /* Under the mutex: the list ends with `fresh`. Returns what nobody has any more, by `next`. */
 static struct segment *replace_end(struct record_log *log, struct segment *fresh,
                                    struct log_mark mark) {
@@ -107,6 +121,7 @@ static struct segment *replace_end(struct record_log *log, struct segment *fresh
         log->sealed_bytes += log->segments[i]->bytes;
     log->generation++;
     memset(log->hints, 0, sizeof log->hints);
+    forget_damage(log, mark.offset);
     log->written = mark;
     log->flush_failed = false;
     return dead;

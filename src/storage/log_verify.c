@@ -9,8 +9,6 @@
 #include "storage/log_read.h"
 #include "storage/segment_scan.h"
 
-#include <errno.h>
-
 /* One pass over a segment. */
 struct pass {
     struct record_log *log;
@@ -179,7 +177,7 @@ enum felix_err record_log_verify_next(struct record_log *log, bool *ret_more,
     bool readable;
     if (opened == 0)
         err = log_verify_segment(log, &reading, &readable, reterr);
-    else if (opened != -ENOENT || !segment->leaving)
+    else
         err = log_segment_error(log, reterr, "open", segment->id, opened);
     log_unpin(log, segment);
     return err;

@@ -267,6 +267,29 @@ static void without_an_index_rot_in_the_newest_segment_ends_with_it(void **state
     assert_int_equal(lost_to_rot_in_newest(false), 7);
 }
 
+static void a_good_record_in_the_place_of_another_is_damage(void **state) {
+    (void)state;
+    struct record_log *log;
+    assert_int_equal(record_log_open(&good_table, DIR, "t/n/s", &settings, &log, NULL, NULL),
+                     FELIX_OK);
+    for (uint64_t offset = 0; offset < 40; offset += 2)
+        log_test_put(log, offset, 2, 30);
+    assert_int_equal(record_log_close(log), FELIX_OK);
+    memory_disk_copy(&bad, &good);
+    uint8_t records[2][58];
+    struct memory_file *file = file_of(&bad, 0, "log");
+    memory_file_read(file, records[0], sizeof records, 32 + 3 * 58);
+    memory_file_write(file, slice_of(records[1], 58), 32 + 3 * 58);
+    log = open_bad(NULL);
+    log_test_expect(log, 0, 3, 1);
+    struct log_page page;
+    uint64_t available;
+    assert_int_equal(record_log_read(log, 3, 1, &page, &available, NULL), FELIX_DAMAGED);
+    assert_in_range(available, 4, 8);
+    log_test_expect(log, available, 40, 100);
+    record_log_abandon(log);
+}
+
 static void a_page_ends_before_damage(void **state) {
     (void)state;
     make_log(40);
@@ -354,6 +377,7 @@ int main(void) {
         TEST(without_an_index_a_bad_header_costs_the_rest_of_its_segment),
         TEST(rot_in_the_newest_segment_ends_at_the_next_index_entry),
         TEST(without_an_index_rot_in_the_newest_segment_ends_with_it),
+        TEST(a_good_record_in_the_place_of_another_is_damage),
         TEST(a_page_ends_before_damage),
         TEST(a_record_inside_a_payload_is_never_taken_for_one),
         TEST(a_missing_segment_is_damage_and_no_refusal),

@@ -124,7 +124,12 @@ static int f_truncate(void *context, int file, uint64_t bytes) {
     FAIL_IF_TOLD(inner.ops->truncate(inner.context, file, bytes));
 }
 
+/* What another thread does while a flush runs. */
+static void (*during_sync)(void);
+
 static int f_sync(void *context, int file) {
+    if (during_sync != NULL)
+        during_sync();
     FAIL_IF_TOLD(inner.ops->sync(inner.context, file));
 }
 
@@ -434,6 +439,51 @@ static void a_reader_goes_on_at_the_new_end_after_reopening(void **state) {
     record_log_abandon(log);
 }
 
+static struct record_log *written_meanwhile;
+
+static void write_more(void) {
+    during_sync = NULL;
+    uint64_t offset = log_test_info(written_meanwhile).written_end;
+    assert_int_equal(log_test_append(written_meanwhile, offset, 20, 100, 5), FELIX_OK);
+    assert_int_equal(record_log_write(written_meanwhile, NULL), FELIX_OK);
+}
+
+static void a_flush_covers_what_was_written_when_it_began(void **state) {
+    (void)state;
+    enum felix_err err;
+    memory_disk_reset(&memory);
+    fault.countdown = 0;
+    struct record_log *log = open_faulty(LOG_SYNC_ON_COMMIT, &err);
+    for (uint64_t end = 4; end < 100; end += 24) {
+        assert_int_equal(log_test_append(log, end - 4, 4, 100, 5), FELIX_OK);
+        assert_int_equal(record_log_write(log, NULL), FELIX_OK);
+        written_meanwhile = log;
+        during_sync = write_more;
+        assert_int_equal(record_log_sync(log, NULL), FELIX_OK);
+        assert_int_equal(log_test_info(log).durable_end, end);
+        assert_int_equal(log_test_info(log).written_end, end + 20);
+        assert_int_equal(record_log_sync(log, NULL), FELIX_OK);
+        assert_int_equal(log_test_info(log).durable_end, end + 20);
+    }
+    record_log_abandon(log);
+}
+
+static void reopening_forgets_damage_in_what_it_cuts(void **state) {
+    (void)state;
+    struct record_log *log = with_a_failed_flush(LOG_SYNC_PERIODIC);
+    const struct record_log_info info = log_test_info(log);
+    struct memory_file *file = memory_disk_find(&memory, "/log/00000000000000000001.log");
+    memory_file_write(file, slice_str("XX"), 32 + 128 + 40);
+    struct log_page page;
+    uint64_t available;
+    assert_int_equal(record_log_read(log, 5, 100, &page, &available, NULL), FELIX_DAMAGED);
+    assert_int_equal(record_log_reopen(log, NULL), FELIX_OK);
+    assert_int_equal(log_test_info(log).damage_count, 0);
+    log_test_put(log, 4, (uint32_t)(info.written_end - 4), 100);
+    log_test_expect(log, 0, info.written_end, 1000);
+    record_log_abandon(log);
+}
+
 static void what_a_failed_write_left_is_zeros_again(void **state) {
     (void)state;
     enum felix_err err;
@@ -482,6 +532,8 @@ int main(void) {
         TEST(after_a_failed_flush_nothing_is_taken_or_flushed),
         TEST(reopening_goes_back_to_what_was_flushed),
         TEST(a_reader_goes_on_at_the_new_end_after_reopening),
+        TEST(a_flush_covers_what_was_written_when_it_began),
+        TEST(reopening_forgets_damage_in_what_it_cuts),
         TEST(what_a_failed_write_left_is_zeros_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -288,6 +288,11 @@ static void without_a_checkpoint_a_bad_header_is_refused_unless_only_that_is_lef
     memory_file_set_length(segment_file(0), at_record(4) + 28);
     flip_byte(0, at_record(4) + 3);
     assert_refused("header_checksum");
+    memory_file_set_length(segment_file(0), at_record(4) + 29);
+    put_byte(0, at_record(4) + 28, 'x');
+    settings.repair_checksum_tail = true;
+    assert_refused("header_checksum");
+    memory_file_set_length(segment_file(0), at_record(4) + 28);
     settings.repair_checksum_tail = true;
     record_log_abandon(open_log());
     assert_int_equal(report.end, 4);
@@ -331,6 +336,44 @@ static void leftovers_of_ours_are_put_aside_and_what_was_flushed_stays(void **st
     assert_serves(5);
 }
 
+/* Segments that were full, but not flushed when the power went out: 0 to 49 in each. */
+static void make_unflushed(void) {
+    settings.sync = LOG_SYNC_PERIODIC;
+    struct record_log *log = open_log();
+    log_test_put(log, 0, 20, RECORD_BYTES);
+    for (uint64_t offset = 20; offset < 120; offset += 10) {
+        assert_int_equal(log_test_append(log, offset, 10, RECORD_BYTES, 9), FELIX_OK);
+        assert_int_equal(record_log_write(log, NULL), FELIX_OK);
+    }
+    assert_int_equal(log_test_info(log).segments, 3);
+    record_log_abandon(log);
+}
+
+static void segments_that_were_not_flushed_are_scanned_and_go_on(void **state) {
+    (void)state;
+    make_unflushed();
+    record_log_abandon(open_log());
+    assert_int_equal(report.segments, 3);
+    assert_true(report.scanned_bytes > 120 * ON_DISK_BYTES);
+    assert_settled();
+    assert_serves(120);
+}
+
+static void what_is_behind_a_hole_is_put_aside(void **state) {
+    (void)state;
+    make_unflushed();
+    memory_file_set_length(segment_file(0), at_record(30) + 5);
+    record_log_abandon(open_log());
+    assert_int_equal(report.end, 30);
+    assert_int_equal(report.segments, 1);
+    assert_null(segment_file(1));
+    assert_null(segment_file(2));
+    assert_non_null(memory_disk_find(&memory, DIR "/00000000000000000001.torn-0"));
+    assert_non_null(memory_disk_find(&memory, DIR "/00000000000000000002.torn-0"));
+    assert_settled();
+    assert_serves(30);
+}
+
 static void names_that_are_not_ours_are_left_alone(void **state) {
     (void)state;
     make_killed(5, 0);
@@ -360,6 +403,23 @@ static void looking_at_a_log_changes_nothing(void **state) {
     log_test_expect(log, 3, 63, 1000);
     assert_int_equal(record_log_close(log), FELIX_OK);
     assert_true(memory_disk_hash(&memory) == before);
+}
+
+static void what_is_removed_while_one_looks_is_too_old(void **state) {
+    (void)state;
+    make_killed(30, 0);
+    struct record_log *log = open_log();
+    log_test_put(log, 30, 30, RECORD_BYTES);
+    record_log_abandon(log);
+    assert_int_equal(record_log_open_read_only(&disk, DIR, "t/n/s", &settings, &log, &report, NULL),
+                     FELIX_OK);
+    remove_file(DIR "/00000000000000000000.log");
+    struct log_page page;
+    uint64_t available = 0;
+    assert_int_equal(record_log_read(log, 3, 100, &page, &available, NULL), FELIX_CURSOR_TOO_OLD);
+    assert_int_equal(available, 30);
+    log_test_expect(log, 30, 60, 1000);
+    record_log_abandon(log);
 }
 
 static void looking_where_nothing_is_tells_so(void **state) {
@@ -413,8 +473,11 @@ int main(void) {
         TEST(without_a_checkpoint_a_bad_header_is_refused_unless_only_that_is_left),
         TEST(a_next_segment_without_a_whole_header_is_a_leftover),
         TEST(leftovers_of_ours_are_put_aside_and_what_was_flushed_stays),
+        TEST(segments_that_were_not_flushed_are_scanned_and_go_on),
+        TEST(what_is_behind_a_hole_is_put_aside),
         TEST(names_that_are_not_ours_are_left_alone),
         TEST(looking_at_a_log_changes_nothing),
+        TEST(what_is_removed_while_one_looks_is_too_old),
         TEST(looking_where_nothing_is_tells_so),
         TEST(on_request_everything_is_verified_at_open),
     };

@@ -167,6 +167,23 @@ static void a_page_ends_at_the_first_record_that_does_not_fit(void **state) {
     record_log_abandon(log);
 }
 
+static void a_page_has_no_more_payload_than_asked_for(void **state) {
+    (void)state;
+    struct record_log *log = open_log(LOG_SYNC_ON_COMMIT);
+    /* Smaller ones later: there is more room in the block than the page may use. */
+    log_test_put(log, 0, 20, 100);
+    for (uint64_t offset = 20; offset < 60; offset++)
+        log_test_put(log, offset, 1, 1);
+    for (size_t bytes_max = 100; bytes_max < 1000; bytes_max += 33) {
+        struct log_page page;
+        uint64_t available;
+        assert_int_equal(record_log_read(log, 0, bytes_max, &page, &available, NULL), FELIX_OK);
+        assert_int_equal(page.list.count, bytes_max / 100);
+        buf_unref(page.block);
+    }
+    record_log_abandon(log);
+}
+
 static void cursors_outside_the_log_are_told_what_there_is(void **state) {
     (void)state;
     struct record_log *log = open_log(LOG_SYNC_ON_COMMIT);
@@ -255,6 +272,7 @@ int main(void) {
         TEST(a_killed_log_keeps_what_was_written),
         TEST(a_batch_larger_than_a_segment_gets_one_of_its_own),
         TEST(a_page_ends_at_the_first_record_that_does_not_fit),
+        TEST(a_page_has_no_more_payload_than_asked_for),
         TEST(cursors_outside_the_log_are_told_what_there_is),
         TEST(what_retention_takes_during_a_flush_is_gone_afterwards),
         cmocka_unit_test(a_directory_name_is_that_of_the_specification),
