@@ -9,6 +9,8 @@
 #include "session/session.h"
 #include "wire/utf8.h"
 
+#define REFUSAL_BYTES 512u
+
 static int shown(const char *name) {
     return (int)utf8_cut(slice_str(name), 80);
 }
@@ -64,20 +66,21 @@ void extension_step_done(struct session *session, enum felix_err err, struct sli
         return;
     INVARIANT(session->pause == PAUSE_EXTENSION);
     session->pause = PAUSE_NONE;
-    struct message reply = {
-        .type = err == FELIX_OK ? MESSAGE_EXTENSION_RESULT : MESSAGE_ERROR,
-        .extension = slice_str(STREAM_ADMIN_EXTENSION),
-        .has_request_id = session->extension_has_request_id,
-        .request_id = session->extension_request_id,
-    };
     if (err == FELIX_OK) {
-        reply.body = text;
+        struct message reply = {
+            .type = MESSAGE_EXTENSION_RESULT,
+            .extension = slice_str(STREAM_ADMIN_EXTENSION),
+            .has_request_id = session->extension_has_request_id,
+            .request_id = session->extension_request_id,
+            .body = text,
+        };
+        reply_message(session, &reply);
     } else {
-        reply.text = text;
-        reply.code = session->error_codes ? wire_code_of_err(err) : WIRE_CODE_NONE;
-        counter_add(&session->server->counters.errors_sent, 1);
+        char why[REFUSAL_BYTES];
+        (void)snprintf(why, sizeof why, "%.*s", (int)utf8_cut(text, sizeof why - 1),
+                       (const char *)text.data);
+        reply_refusal(session, err, why);
     }
-    reply_message(session, &reply);
     if (session->state == SESSION_ENDING)
         session_end(session);
     else if (session->held != NULL || session->peer_fin)

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "session/session.h"
 #include "wire/ack.h"
+#include "wire/utf8.h"
 
 #define OUT_BYTES ((size_t)1024)
 #define OUT_BYTES_MAX ((size_t)16 << 10)
@@ -105,22 +106,23 @@ const char *reply_text_of(enum felix_err err) {
     }
 }
 
+/* A name as a text shows it: cut between two characters, because the text is UTF-8. */
+static int shown(struct slice name) {
+    return (int)utf8_cut(name, 100);
+}
+
 void reply_stream_not_found_text(char *out, size_t out_bytes, struct slice tenant,
                                  struct slice namespace_, struct slice stream) {
     (void)snprintf(out, out_bytes, "stream not found: tenant=%.*s namespace=%.*s stream=%.*s",
-                   (int)(tenant.len < 100 ? tenant.len : 100), (const char *)tenant.data,
-                   (int)(namespace_.len < 100 ? namespace_.len : 100),
-                   (const char *)namespace_.data, (int)(stream.len < 100 ? stream.len : 100),
-                   (const char *)stream.data);
+                   shown(tenant), (const char *)tenant.data, shown(namespace_),
+                   (const char *)namespace_.data, shown(stream), (const char *)stream.data);
 }
 
 void reply_cache_not_found_text(char *out, size_t out_bytes, struct slice tenant,
                                 struct slice namespace_, struct slice cache) {
-    (void)snprintf(out, out_bytes, "cache scope not found: %.*s/%.*s/%.*s",
-                   (int)(tenant.len < 100 ? tenant.len : 100), (const char *)tenant.data,
-                   (int)(namespace_.len < 100 ? namespace_.len : 100),
-                   (const char *)namespace_.data, (int)(cache.len < 100 ? cache.len : 100),
-                   (const char *)cache.data);
+    (void)snprintf(out, out_bytes, "cache scope not found: %.*s/%.*s/%.*s", shown(tenant),
+                   (const char *)tenant.data, shown(namespace_), (const char *)namespace_.data,
+                   shown(cache), (const char *)cache.data);
 }
 
 static void send_ack(struct session *session, uint64_t request_id, bool json,

@@ -47,6 +47,19 @@ static void say(struct peer_stream *stream, const char *body) {
 #define SHOW "{\"op\":\"show\",\"tenant\":\"t1\",\"namespace\":\"n\",\"stream\":\"a\"}"
 #define LIST "{\"op\":\"list\",\"tenant\":\"t1\",\"namespace\":\"n\"}"
 
+static void a_full_disk_may_be_tried_again_later(void **) {
+    begin();
+    struct peer_stream *stream = open_ready(world, peer, WORLD_ALL);
+    say(stream, SHOW);
+    answer(FELIX_DISK_FULL, "no room");
+    struct message message;
+    hear_message(stream, MESSAGE_ERROR, &message);
+    assert_int_equal(message.code, WIRE_CODE_STORAGE);
+    assert_int_equal(message.retry, WIRE_RETRY_RETRY_AFTER);
+    message_deinit(&message);
+    world_end(world);
+}
+
 static void hear_text(struct peer_stream *stream, enum wire_code code, const char *text) {
     struct message message;
     hear_message(stream, MESSAGE_ERROR, &message);
@@ -258,6 +271,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_is_passed_on_and_its_answer_comes_back),
         cmocka_unit_test(a_refusal_carries_its_code_and_text_and_the_stream_goes_on),
+        cmocka_unit_test(a_full_disk_may_be_tried_again_later),
         cmocka_unit_test(requests_of_a_stream_are_served_one_after_the_other),
         cmocka_unit_test(a_stream_that_was_finished_is_answered_first),
         cmocka_unit_test(a_drain_waits_for_the_answer),

@@ -1,6 +1,8 @@
 /* Subscribing: the answer, the event stream, where it starts and how it ends. */
 #include "hear.h"
 
+#include "wire/utf8.h"
+
 static struct world *world;
 static struct peer *peer;
 
@@ -96,6 +98,21 @@ static void without_a_start_only_what_follows_is_heard(void **) {
     struct peer_stream *events = subscribe_from("a", START_NONE, 0);
     publish("a", 2, 'c');
     assert_string_equal(hear_events(events), "cd");
+    world_end(world);
+}
+
+/* The 100 bytes that are shown of a name would end inside of a character. */
+static void a_long_name_is_told_without_half_a_character(void **) {
+    begin_plain(1);
+    char name[160] = "x";
+    for (size_t i = 1; i + 2 < sizeof name; i += 2)
+        memcpy(name + i, "\xc3\xa9", 2);
+    struct message subscribe = request(MESSAGE_SUBSCRIBE), answer;
+    subscribe.stream = slice_of(name, 155);
+    hear_message(ask(&subscribe, WORLD_ALL), MESSAGE_ERROR, &answer);
+    assert_true(utf8_valid(answer.text));
+    assert_int_equal(answer.code, WIRE_CODE_NOT_FOUND);
+    message_deinit(&answer);
     world_end(world);
 }
 
@@ -384,6 +401,7 @@ int main(void) {
         cmocka_unit_test(the_control_stream_ends_after_the_answer),
         cmocka_unit_test(ids_that_the_broker_chooses_are_not_in_use),
         cmocka_unit_test(without_a_start_only_what_follows_is_heard),
+        cmocka_unit_test(a_long_name_is_told_without_half_a_character),
         cmocka_unit_test(history_comes_before_what_follows),
         cmocka_unit_test(replayed_frames_carry_offsets),
         cmocka_unit_test(a_replay_is_cut_into_frames_of_bounded_size),
